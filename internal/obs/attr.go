@@ -1,0 +1,53 @@
+package obs
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/orrery-io/orrery/job"
+)
+
+// JobID names the job that a log record is about.
+func JobID(id job.ID) slog.Attr { return slog.Int64("job_id", int64(id)) }
+
+// Fence names the attempt.
+func Fence(f job.Fence) slog.Attr { return slog.Uint64("fence", uint64(f)) }
+
+// JobType is the type of a job.
+func JobType(t string) slog.Attr { return slog.String("job_type", t) }
+
+// Queue names a queue.
+func Queue(name string) slog.Attr { return slog.String("queue", name) }
+
+// Agent is the id of an agent.
+func Agent(id string) slog.Attr { return slog.String("agent", id) }
+
+// Session names one connection of an agent.
+func Session(s string) slog.Attr { return slog.String("session", s) }
+
+// Node is the id of a node.
+func Node(id string) slog.Attr { return slog.String("node", id) }
+
+// Index is a log index.
+func Index(i uint64) slog.Attr { return slog.Uint64("index", i) }
+
+// Term is a leadership term.
+func Term(t uint64) slog.Attr { return slog.Uint64("term", t) }
+
+// Addr is a network address.
+func Addr(a string) slog.Attr { return slog.String("addr", a) }
+
+// Path is a file or folder.
+func Path(p string) slog.Attr { return slog.String("path", p) }
+
+// Count is how many.
+func Count(n int) slog.Attr { return slog.Int("count", n) }
+
+// Took is how long something lasted.
+func Took(d time.Duration) slog.Attr { return slog.Duration("took", d) }
+
+// Err is the error.
+func Err(err error) slog.Attr { return slog.Any("error", err) }
+
+// Reason is a sentence.
+func Reason(s string) slog.Attr { return slog.String("reason", s) }
