@@ -1,6 +1,5 @@
 package command
 
-
 import "github.com/orrery-io/orrery/job"
 
 // SetAgent records an agent's row: at registration, and when it changes. The

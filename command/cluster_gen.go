@@ -119,7 +119,7 @@ func (z *ForgetAgents) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 			if cap(z.IDs) >= int(zb0002) {
-				z.IDs = (z.IDs)[:zb0002]
+				z.IDs = z.IDs[:zb0002]
 			} else {
 				z.IDs = make([]string, zb0002)
 			}

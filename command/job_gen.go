@@ -76,7 +76,7 @@ func (z *AppendLog) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 			if cap(z.Lines) >= int(zb0004) {
-				z.Lines = (z.Lines)[:zb0004]
+				z.Lines = z.Lines[:zb0004]
 			} else {
 				z.Lines = make([]job.LogLine, zb0004)
 			}
@@ -315,7 +315,7 @@ func (z *Delete) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 			if cap(z.Jobs) >= int(zb0002) {
-				z.Jobs = (z.Jobs)[:zb0002]
+				z.Jobs = z.Jobs[:zb0002]
 			} else {
 				z.Jobs = make([]job.ID, zb0002)
 			}
@@ -350,7 +350,7 @@ func (z *Delete) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Delete) Msgsize() (s int) {
-	s = 1 + 2 + msgp.ArrayHeaderSize + (len(z.Jobs) * (msgp.Int64Size)) + 2 + msgp.BoolSize
+	s = 1 + 2 + msgp.ArrayHeaderSize + (len(z.Jobs) * msgp.Int64Size) + 2 + msgp.BoolSize
 	return
 }
 
@@ -892,7 +892,7 @@ func (z *Ready) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 			if cap(z.Jobs) >= int(zb0002) {
-				z.Jobs = (z.Jobs)[:zb0002]
+				z.Jobs = z.Jobs[:zb0002]
 			} else {
 				z.Jobs = make([]job.ID, zb0002)
 			}
@@ -921,7 +921,7 @@ func (z *Ready) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Ready) Msgsize() (s int) {
-	s = 1 + 2 + msgp.ArrayHeaderSize + (len(z.Jobs) * (msgp.Int64Size))
+	s = 1 + 2 + msgp.ArrayHeaderSize + (len(z.Jobs) * msgp.Int64Size)
 	return
 }
 
@@ -991,7 +991,7 @@ func (z *Redrive) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 			if cap(z.Jobs) >= int(zb0002) {
-				z.Jobs = (z.Jobs)[:zb0002]
+				z.Jobs = z.Jobs[:zb0002]
 			} else {
 				z.Jobs = make([]job.ID, zb0002)
 			}
@@ -1036,7 +1036,7 @@ func (z *Redrive) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Redrive) Msgsize() (s int) {
-	s = 1 + 2 + msgp.ArrayHeaderSize + (len(z.Jobs) * (msgp.Int64Size)) + 2 + msgp.BytesPrefixSize + len([]byte(z.Payload)) + 2 + msgp.StringPrefixSize + len(z.Queue)
+	s = 1 + 2 + msgp.ArrayHeaderSize + (len(z.Jobs) * msgp.Int64Size) + 2 + msgp.BytesPrefixSize + len([]byte(z.Payload)) + 2 + msgp.StringPrefixSize + len(z.Queue)
 	return
 }
 
@@ -1458,7 +1458,7 @@ func (z *SubmitAll) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 			if cap(z.Jobs) >= int(zb0002) {
-				z.Jobs = (z.Jobs)[:zb0002]
+				z.Jobs = z.Jobs[:zb0002]
 			} else {
 				z.Jobs = make([]Submit, zb0002)
 			}

@@ -3,15 +3,13 @@ package obs
 import (
 	"log/slog"
 	"time"
-
-	"github.com/orrery-io/orrery/job"
 )
 
 // JobID names the job that a log record is about.
-func JobID(id job.ID) slog.Attr { return slog.Int64("job_id", int64(id)) }
+func JobID[T ~int64](id T) slog.Attr { return slog.Int64("job_id", int64(id)) }
 
 // Fence names the attempt.
-func Fence(f job.Fence) slog.Attr { return slog.Uint64("fence", uint64(f)) }
+func Fence[T ~uint64](f T) slog.Attr { return slog.Uint64("fence", uint64(f)) }
 
 // JobType is the type of a job.
 func JobType(t string) slog.Attr { return slog.String("job_type", t) }
