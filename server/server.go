@@ -1,0 +1,131 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/orrery-io/orrery/agentconn"
+	"github.com/orrery-io/orrery/cluster"
+	"github.com/orrery-io/orrery/fsm"
+	"github.com/orrery-io/orrery/httpapi"
+	"github.com/orrery-io/orrery/internal/obs"
+	"github.com/orrery-io/orrery/scheduler"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// Config describes one node.
+type Config struct {
+	// Data is the folder for everything that the node stores. It is created when
+	// it is missing.
+	Data string
+	// HTTP is the address of the API and of the agents' WebSocket; "" means
+	// 127.0.0.1:7700. Port 0 takes a free one: see Addr.
+	HTTP string
+	// Token must come with every request when it is set. Without one the node
+	// listens on loopback addresses only.
+	Token string
+	// Version is that of the program, for people and for the log.
+	Version string
+	// Lease is how long an agent may be silent before its work is given to
+	// another; zero means 15s.
+	Lease time.Duration
+	// Log gets what the node has to tell; nil means nowhere.
+	Log *slog.Logger
+}
+
+// Server is one node.
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	data     *dataDir
+	listener net.Listener
+	machine  *fsm.Machine
+	node     *cluster.Node
+	sched    *scheduler.Scheduler
+	hub      *agentconn.Hub
+	api      *httpapi.API
+	ready    chan struct{}
+	onReady  sync.Once
+	onClose  sync.Once
+}
+
+// New checks cfg, opens the data folder and the address, and builds the node. It
+// starts nothing; a Server that is never run must be closed. Its errors are
+// sentences for the person who starts the node.
+func New(cfg Config) (_ *Server, err error) {
+	cfg.HTTP = cmp.Or(cfg.HTTP, "127.0.0.1:7700")
+	cfg.Version = cmp.Or(cfg.Version, "devel")
+	cfg.Lease = cmp.Or(cfg.Lease, 15*time.Second)
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	ctx := context.Background()
+	s := &Server{cfg: cfg, log: cfg.Log, ready: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if s.listener, err = listen(ctx, cfg.HTTP, cfg.Token != ""); err != nil {
+		return nil, err
+	}
+	if s.data, err = openDataDir(cfg.Data, cfg.Version); err != nil {
+		return nil, err
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if s.machine, err = fsm.Open(ctx, fsm.Config{Dir: s.data.sub("db"), Log: cfg.Log, Registerer: reg}); err != nil {
+		return nil, err
+	}
+	if err = s.data.setCluster(s.machine.ClusterID(), cfg.Version); err != nil {
+		return nil, err
+	}
+	s.sched = scheduler.New(scheduler.Config{
+		Machine:    s.machine,
+		Propose:    s.propose,
+		Send:       s.deliver,
+		Lease:      cfg.Lease,
+		Log:        cfg.Log,
+		Registerer: reg,
+	})
+	if s.node, err = cluster.New(cluster.Config{
+		ID:         s.data.id.Node,
+		Dir:        s.data.sub("raft"),
+		Machine:    s.machine,
+		Version:    cfg.Version,
+		Prepare:    s.sched.Prepare,
+		Lead:       s.lead,
+		Log:        cfg.Log,
+		Registerer: reg,
+	}); err != nil {
+		return nil, err
+	}
+	s.hub = agentconn.New(agentconn.Config{
+		Node:       s.data.id.Node,
+		Cluster:    s.machine.ClusterID,
+		ToLeader:   s.sched.Deliver,
+		Nodes:      func() []string { return []string{s.URL()} },
+		Log:        cfg.Log,
+		Registerer: reg,
+	})
+	s.api = httpapi.New(httpapi.Config{
+		Machine:    s.machine,
+		Node:       s.node,
+		Scheduler:  s.sched,
+		Hub:        s.hub,
+		Token:      cfg.Token,
+		Version:    cfg.Version,
+		Gatherer:   reg,
+		Registerer: reg,
+		Log:        cfg.Log,
+	})
+	return s, nil
+}
