@@ -96,7 +96,11 @@ const (
 // For converts a time.Duration, rounding up so that a positive one stays
 // positive.
 func For(d time.Duration) Duration {
-	return Duration((d + time.Millisecond - 1) / time.Millisecond)
+	ms := Duration(d / time.Millisecond)
+	if d%time.Millisecond > 0 {
+		ms++
+	}
+	return ms
 }
 
 // Duration converts to a time.Duration.
