@@ -13,3 +13,4 @@ package wire
 
 //go:generate go tool -modfile=../tools.mod msgp -tests=false -io=false -file=message.go -o=message_gen.go
 //go:generate go tool -modfile=../tools.mod msgp -tests=false -io=false -file=envelope.go -o=envelope_gen.go
+//go:generate go tool -modfile=../tools.mod msgp -unexported=true -tests=false -io=false -file=capability.go -o=capability_gen.go

@@ -7,6 +7,12 @@ import (
 	"github.com/tinylib/msgp/msgp"
 )
 
+// Size limits for msgp deserialization
+const (
+	zdc5d9100limitArrays = 65536
+	zdc5d9100limitMaps   = 4096
+)
+
 // MarshalMsg implements msgp.Marshaler
 func (z Ack) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
@@ -28,6 +34,10 @@ func (z *Ack) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -141,6 +151,10 @@ func (z *Beat) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -162,6 +176,10 @@ func (z *Beat) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Drop")
 				return
 			}
+			if zb0002 > zdc5d9100limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
 			if cap(z.Drop) >= int(zb0002) {
 				z.Drop = (z.Drop)[:zb0002]
 			} else {
@@ -172,6 +190,10 @@ func (z *Beat) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0003, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Drop", za0001)
+					return
+				}
+				if zb0003 > zdc5d9100limitMaps {
+					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0003 > 0 {
@@ -279,6 +301,10 @@ func (z *Bye) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -374,6 +400,10 @@ func (z *Cancel) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -575,6 +605,10 @@ func (z *Dispatch) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -636,19 +670,52 @@ func (z *Dispatch) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		case "payload":
 			{
 				var zb0004 []byte
-				zb0004, bts, err = msgp.ReadBytesBytes(bts, []byte(z.Payload))
+				var zb0005 uint32
+				zb0005, bts, err = msgp.ReadBytesHeader(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Payload")
 					return
 				}
+				if zb0005 > zdc5d9100limitArrays {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				zb0004 = []byte(z.Payload)
+				if zb0004 == nil || uint32(cap(zb0004)) < zb0005 {
+					zb0004 = make([]byte, zb0005)
+				} else {
+					zb0004 = zb0004[:zb0005]
+				}
+				if uint32(len(bts)) < zb0005 {
+					err = msgp.ErrShortBytes
+					return
+				}
+				copy(zb0004, bts[:zb0005])
+				bts = bts[zb0005:]
 				z.Payload = job.JSON(zb0004)
 			}
 		case "payload_bytes":
-			z.PayloadBytes, bts, err = msgp.ReadBytesBytes(bts, z.PayloadBytes)
+			var zb0006 uint32
+			zb0006, bts, err = msgp.ReadBytesHeader(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "PayloadBytes")
 				return
 			}
+			if zb0006 > zdc5d9100limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if z.PayloadBytes == nil || uint32(cap(z.PayloadBytes)) < zb0006 {
+				z.PayloadBytes = make([]byte, zb0006)
+			} else {
+				z.PayloadBytes = z.PayloadBytes[:zb0006]
+			}
+			if uint32(len(bts)) < zb0006 {
+				err = msgp.ErrShortBytes
+				return
+			}
+			copy(z.PayloadBytes, bts[:zb0006])
+			bts = bts[zb0006:]
 		case "created_at_ms":
 			z.CreatedAt, bts, err = msgp.ReadInt64Bytes(bts)
 			if err != nil {
@@ -668,20 +735,24 @@ func (z *Dispatch) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 		case "metadata":
-			var zb0005 uint32
-			zb0005, bts, err = msgp.ReadMapHeaderBytes(bts)
+			var zb0007 uint32
+			zb0007, bts, err = msgp.ReadMapHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Metadata")
 				return
 			}
+			if zb0007 > zdc5d9100limitMaps {
+				err = msgp.ErrLimitExceeded
+				return
+			}
 			if z.Metadata == nil {
-				z.Metadata = make(map[string]string, zb0005)
+				z.Metadata = make(map[string]string, zb0007)
 			} else if len(z.Metadata) > 0 {
 				clear(z.Metadata)
 			}
-			for zb0005 > 0 {
+			for zb0007 > 0 {
 				var za0002 string
-				zb0005--
+				zb0007--
 				var za0001 string
 				za0001, bts, err = msgp.ReadStringBytes(bts)
 				if err != nil {
@@ -696,16 +767,20 @@ func (z *Dispatch) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				z.Metadata[za0001] = za0002
 			}
 		case "tags":
-			var zb0006 uint32
-			zb0006, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0008 uint32
+			zb0008, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Tags")
 				return
 			}
-			if cap(z.Tags) >= int(zb0006) {
-				z.Tags = (z.Tags)[:zb0006]
+			if zb0008 > zdc5d9100limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.Tags) >= int(zb0008) {
+				z.Tags = (z.Tags)[:zb0008]
 			} else {
-				z.Tags = make([]string, zb0006)
+				z.Tags = make([]string, zb0008)
 			}
 			for za0003 := range z.Tags {
 				z.Tags[za0003], bts, err = msgp.ReadStringBytes(bts)
@@ -786,6 +861,10 @@ func (z *Drain) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -857,6 +936,10 @@ func (z *Error) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -979,6 +1062,10 @@ func (z *Failure) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -1138,6 +1225,10 @@ func (z *Heartbeat) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -1159,6 +1250,10 @@ func (z *Heartbeat) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Held")
 				return
 			}
+			if zb0002 > zdc5d9100limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
 			if cap(z.Held) >= int(zb0002) {
 				z.Held = (z.Held)[:zb0002]
 			} else {
@@ -1169,6 +1264,10 @@ func (z *Heartbeat) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0003, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Held", za0001)
+					return
+				}
+				if zb0003 > zdc5d9100limitMaps {
+					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0003 > 0 {
@@ -1219,6 +1318,10 @@ func (z *Heartbeat) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			zb0006, bts, err = msgp.ReadMapHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Gauges")
+				return
+			}
+			if zb0006 > zdc5d9100limitMaps {
+				err = msgp.ErrLimitExceeded
 				return
 			}
 			if z.Gauges == nil {
@@ -1305,6 +1408,10 @@ func (z *Held) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -1436,7 +1543,7 @@ func (z *Hello) MarshalMsg(b []byte) (o []byte, err error) {
 		o = append(o, 0xac, 0x63, 0x61, 0x70, 0x61, 0x62, 0x69, 0x6c, 0x69, 0x74, 0x69, 0x65, 0x73)
 		o = msgp.AppendArrayHeader(o, uint32(len(z.Capabilities)))
 		for za0003 := range z.Capabilities {
-			o, err = z.Capabilities[za0003].MarshalMsg(o)
+			o, err = (*capability)(&z.Capabilities[za0003]).MarshalMsg(o)
 			if err != nil {
 				err = msgp.WrapError(err, "Capabilities", za0003)
 				return
@@ -1546,6 +1653,10 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -1585,6 +1696,10 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Labels")
 				return
 			}
+			if zb0002 > zdc5d9100limitMaps {
+				err = msgp.ErrLimitExceeded
+				return
+			}
 			if z.Labels == nil {
 				z.Labels = make(map[string]string, zb0002)
 			} else if len(z.Labels) > 0 {
@@ -1613,13 +1728,17 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Capabilities")
 				return
 			}
+			if zb0003 > zdc5d9100limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
 			if cap(z.Capabilities) >= int(zb0003) {
 				z.Capabilities = (z.Capabilities)[:zb0003]
 			} else {
 				z.Capabilities = make([]job.Capability, zb0003)
 			}
 			for za0003 := range z.Capabilities {
-				bts, err = z.Capabilities[za0003].UnmarshalMsg(bts)
+				bts, err = (*capability)(&z.Capabilities[za0003]).UnmarshalMsg(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Capabilities", za0003)
 					return
@@ -1630,6 +1749,10 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Queues")
+				return
+			}
+			if zb0004 > zdc5d9100limitArrays {
+				err = msgp.ErrLimitExceeded
 				return
 			}
 			if cap(z.Queues) >= int(zb0004) {
@@ -1669,6 +1792,10 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Held")
 				return
 			}
+			if zb0005 > zdc5d9100limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
 			if cap(z.Held) >= int(zb0005) {
 				z.Held = (z.Held)[:zb0005]
 			} else {
@@ -1679,6 +1806,10 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0006, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Held", za0005)
+					return
+				}
+				if zb0006 > zdc5d9100limitMaps {
+					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0006 > 0 {
@@ -1731,6 +1862,10 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Outbox")
 				return
 			}
+			if zb0009 > zdc5d9100limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
 			if cap(z.Outbox) >= int(zb0009) {
 				z.Outbox = (z.Outbox)[:zb0009]
 			} else {
@@ -1741,6 +1876,10 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0010, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Outbox", za0006)
+					return
+				}
+				if zb0010 > zdc5d9100limitMaps {
+					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0010 > 0 {
@@ -1815,7 +1954,7 @@ func (z *Hello) Msgsize() (s int) {
 	}
 	s += 13 + msgp.ArrayHeaderSize
 	for za0003 := range z.Capabilities {
-		s += z.Capabilities[za0003].Msgsize()
+		s += (*capability)(&z.Capabilities[za0003]).Msgsize()
 	}
 	s += 7 + msgp.ArrayHeaderSize
 	for za0004 := range z.Queues {
@@ -1858,6 +1997,10 @@ func (z *Log) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -1891,6 +2034,10 @@ func (z *Log) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Lines")
+				return
+			}
+			if zb0004 > zdc5d9100limitArrays {
+				err = msgp.ErrLimitExceeded
 				return
 			}
 			if cap(z.Lines) >= int(zb0004) {
@@ -1953,6 +2100,10 @@ func (z *LogLine) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -2446,6 +2597,10 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -2486,6 +2641,10 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0002, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Ack")
+					return
+				}
+				if zb0002 > zdc5d9100limitMaps {
+					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0002 > 0 {
@@ -2540,6 +2699,10 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0005, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Reject")
+					return
+				}
+				if zb0005 > zdc5d9100limitMaps {
+					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0005 > 0 {
@@ -2600,6 +2763,10 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0008, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Start")
+					return
+				}
+				if zb0008 > zdc5d9100limitMaps {
+					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0008 > 0 {
@@ -2798,6 +2965,10 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					err = msgp.WrapError(err, "Beat")
 					return
 				}
+				if zb0011 > zdc5d9100limitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
 				for zb0011 > 0 {
 					zb0011--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -2819,6 +2990,10 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 							err = msgp.WrapError(err, "Beat", "Drop")
 							return
 						}
+						if zb0012 > zdc5d9100limitArrays {
+							err = msgp.ErrLimitExceeded
+							return
+						}
 						if cap(z.Beat.Drop) >= int(zb0012) {
 							z.Beat.Drop = (z.Beat.Drop)[:zb0012]
 						} else {
@@ -2829,6 +3004,10 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 							zb0013, bts, err = msgp.ReadMapHeaderBytes(bts)
 							if err != nil {
 								err = msgp.WrapError(err, "Beat", "Drop", za0001)
+								return
+							}
+							if zb0013 > zdc5d9100limitMaps {
+								err = msgp.ErrLimitExceeded
 								return
 							}
 							for zb0013 > 0 {
@@ -2900,6 +3079,10 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					err = msgp.WrapError(err, "Nodes")
 					return
 				}
+				if zb0016 > zdc5d9100limitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
 				for zb0016 > 0 {
 					zb0016--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -2913,6 +3096,10 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 						zb0017, bts, err = msgp.ReadArrayHeaderBytes(bts)
 						if err != nil {
 							err = msgp.WrapError(err, "Nodes", "Nodes")
+							return
+						}
+						if zb0017 > zdc5d9100limitArrays {
+							err = msgp.ErrLimitExceeded
 							return
 						}
 						if cap(z.Nodes.Nodes) >= int(zb0017) {
@@ -2951,6 +3138,10 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0018, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Error")
+					return
+				}
+				if zb0018 > zdc5d9100limitMaps {
+					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0018 > 0 {
@@ -3005,6 +3196,10 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					err = msgp.WrapError(err, "Drain")
 					return
 				}
+				if zb0019 > zdc5d9100limitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
 				for zb0019 > 0 {
 					zb0019--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -3043,6 +3238,10 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0020, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Bye")
+					return
+				}
+				if zb0020 > zdc5d9100limitMaps {
+					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0020 > 0 {
@@ -3219,6 +3418,10 @@ func (z *Nodes) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -3232,6 +3435,10 @@ func (z *Nodes) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Nodes")
+				return
+			}
+			if zb0002 > zdc5d9100limitArrays {
+				err = msgp.ErrLimitExceeded
 				return
 			}
 			if cap(z.Nodes) >= int(zb0002) {
@@ -3333,6 +3540,10 @@ func (z *Progress) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -3444,6 +3655,10 @@ func (z *Reject) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -3568,6 +3783,10 @@ func (z *Result) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -3605,19 +3824,52 @@ func (z *Result) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		case "result":
 			{
 				var zb0004 []byte
-				zb0004, bts, err = msgp.ReadBytesBytes(bts, []byte(z.Result))
+				var zb0005 uint32
+				zb0005, bts, err = msgp.ReadBytesHeader(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Result")
 					return
 				}
+				if zb0005 > zdc5d9100limitArrays {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				zb0004 = []byte(z.Result)
+				if zb0004 == nil || uint32(cap(zb0004)) < zb0005 {
+					zb0004 = make([]byte, zb0005)
+				} else {
+					zb0004 = zb0004[:zb0005]
+				}
+				if uint32(len(bts)) < zb0005 {
+					err = msgp.ErrShortBytes
+					return
+				}
+				copy(zb0004, bts[:zb0005])
+				bts = bts[zb0005:]
 				z.Result = job.JSON(zb0004)
 			}
 		case "result_bytes":
-			z.ResultBytes, bts, err = msgp.ReadBytesBytes(bts, z.ResultBytes)
+			var zb0006 uint32
+			zb0006, bts, err = msgp.ReadBytesHeader(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "ResultBytes")
 				return
 			}
+			if zb0006 > zdc5d9100limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if z.ResultBytes == nil || uint32(cap(z.ResultBytes)) < zb0006 {
+				z.ResultBytes = make([]byte, zb0006)
+			} else {
+				z.ResultBytes = z.ResultBytes[:zb0006]
+			}
+			if uint32(len(bts)) < zb0006 {
+				err = msgp.ErrShortBytes
+				return
+			}
+			copy(z.ResultBytes, bts[:zb0006])
+			bts = bts[zb0006:]
 		case "error":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -3702,6 +3954,10 @@ func (z *ResultAck) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -3784,6 +4040,10 @@ func (z *Start) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -3930,6 +4190,10 @@ func (z *Welcome) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zdc5d9100limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -3981,6 +4245,10 @@ func (z *Welcome) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Nodes")
 				return
 			}
+			if zb0002 > zdc5d9100limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
 			if cap(z.Nodes) >= int(zb0002) {
 				z.Nodes = (z.Nodes)[:zb0002]
 			} else {
@@ -4000,6 +4268,10 @@ func (z *Welcome) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Drop")
 				return
 			}
+			if zb0003 > zdc5d9100limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
 			if cap(z.Drop) >= int(zb0003) {
 				z.Drop = (z.Drop)[:zb0003]
 			} else {
@@ -4010,6 +4282,10 @@ func (z *Welcome) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0004, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Drop", za0002)
+					return
+				}
+				if zb0004 > zdc5d9100limitMaps {
+					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0004 > 0 {
