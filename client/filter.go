@@ -1,0 +1,68 @@
+package client
+
+import (
+	"net/url"
+	"strings"
+
+	"github.com/orrery-io/orrery/job"
+)
+
+// Filter selects jobs. Values of one field are alternatives; fields add up. The
+// zero Filter selects every job.
+type Filter struct {
+	States []job.State
+	Queues []string
+	Types  []string
+	Tags   []string
+	Agents []string
+	// Metadata must all be equal.
+	Metadata      map[string]string
+	CorrelationID string
+	ErrorKinds    []string
+	// Text is looked for in what the job says of itself.
+	Text           string
+	CreatedAfter   job.Time
+	CreatedBefore  job.Time
+	FinishedAfter  job.Time
+	FinishedBefore job.Time
+}
+
+// values writes the filter in the grammar that the API has everywhere.
+func (f Filter) values() url.Values {
+	q := url.Values{}
+	set := func(key, value string) {
+		if value != "" {
+			q.Set(key, value)
+		}
+	}
+	states := make([]string, len(f.States))
+	for i, s := range f.States {
+		states[i] = s.String()
+	}
+	set("state", strings.Join(states, ","))
+	set("queue", strings.Join(f.Queues, ","))
+	set("type", strings.Join(f.Types, ","))
+	set("tag", strings.Join(f.Tags, ","))
+	set("agent", strings.Join(f.Agents, ","))
+	set("error_kind", strings.Join(f.ErrorKinds, ","))
+	for k, v := range f.Metadata {
+		q.Set("metadata."+k, v)
+	}
+	set("correlation_id", f.CorrelationID)
+	set("text", f.Text)
+	set("created_after", f.CreatedAfter.String())
+	set("created_before", f.CreatedBefore.String())
+	set("finished_after", f.FinishedAfter.String())
+	set("finished_before", f.FinishedBefore.String())
+	return q
+}
+
+// body is the filter as the object in a request's body.
+func (f Filter) body() map[string]string {
+	q := f.values()
+	m := make(map[string]string, len(q))
+	for k := range q {
+		m[k] = q.Get(k)
+	}
+	return m
+}
