@@ -152,8 +152,9 @@ type Event struct {
 	// Detail is a sentence for people: an error message, a reason.
 	Detail string `json:"detail,omitempty" msg:"d,omitempty"`
 
-	// Row is the job after the event, when this node applied the entry just now.
-	// It is nil in events read back from the store, and never leaves the process.
+	// Row is the job as the log entry of the event left it, when this node applied
+	// that entry lately; nil for JobDeleted. It is nil in events read back from the
+	// store, and never leaves the process.
 	Row *Job `json:"-" msg:"-"`
 	// AgentRow is the like for events about agents.
 	AgentRow *Agent `json:"-" msg:"-"`

@@ -102,9 +102,11 @@ type Job struct {
 	Failures int `json:"failures" msg:"nf,omitempty"`
 	// Lost counts attempts whose agent vanished.
 	Lost int `json:"lost" msg:"nl,omitempty"`
-	// Attempts holds every attempt, oldest first. While the job is Dispatched or
-	// Running the last one is open (no FinishedAt).
+	// Attempts holds the newest attempts, at most MaxAttemptsKept, oldest first.
+	// While the job is Dispatched or Running the last one is open (no FinishedAt).
 	Attempts []Attempt `json:"attempts,omitempty" msg:"at,omitempty"`
+	// AttemptsDropped counts older attempts that are no longer kept.
+	AttemptsDropped int `json:"attempts_dropped,omitempty" msg:"ad,omitempty"`
 
 	Result      JSON     `json:"result,omitempty" msg:"re,omitempty"`
 	ResultBytes []byte   `json:"result_bytes,omitempty" msg:"rb,omitempty"`
@@ -115,6 +117,10 @@ type Job struct {
 	// CancelRequested is set while a running job is being asked to stop.
 	CancelRequested bool   `json:"cancel_requested,omitempty" msg:"cr,omitempty"`
 	CancelReason    string `json:"cancel_reason,omitempty" msg:"cx,omitempty"`
+
+	// Trail holds the log indexes at which the job changed, the newest
+	// MaxTrail of them, oldest first: where its events are in the feed.
+	Trail []uint64 `json:"-" msg:"tr,omitempty"`
 }
 
 // Clone returns a copy whose scalar fields and slice of attempts may be changed.
@@ -127,7 +133,26 @@ func (j *Job) Clone() *Job {
 
 // Attempt returns the number of the newest attempt, counted from 1; zero when the
 // job was never dispatched.
-func (j *Job) Attempt() int { return len(j.Attempts) }
+func (j *Job) Attempt() int {
+	if n := len(j.Attempts); n > 0 {
+		return j.Attempts[n-1].Number
+	}
+	return j.AttemptsDropped
+}
+
+// Begun reports whether an agent ever took the job: it has an attempt that was
+// not revoked. ExpiresAt no longer counts then.
+func (j *Job) Begun() bool {
+	if j.AttemptsDropped > 0 {
+		return true
+	}
+	for i := range j.Attempts {
+		if j.Attempts[i].Outcome != OutcomeRevoked {
+			return true
+		}
+	}
+	return false
+}
 
 // Outcome is how an attempt ended.
 type Outcome uint8
@@ -161,6 +186,8 @@ type Attempt struct {
 	FinishedAt   Time     `json:"finished_at,omitempty,omitzero" msg:"e,omitempty"`
 	Outcome      Outcome  `json:"outcome,omitempty,omitzero" msg:"o,omitempty"`
 	Error        *Failure `json:"error,omitempty" msg:"er,omitempty"`
+	// Logged is set once the attempt has a log.
+	Logged bool `json:"logged,omitempty" msg:"lg,omitempty"`
 }
 
 // Failure says why an attempt, or a job, did not end well.

@@ -10,8 +10,8 @@ import (
 func (z *Attempt) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(8)
-	var zb0001Mask uint8 /* 8 bits */
+	zb0001Len := uint32(9)
+	var zb0001Mask uint16 /* 9 bits */
 	_ = zb0001Mask
 	if z.Node == "" {
 		zb0001Len--
@@ -28,6 +28,10 @@ func (z *Attempt) MarshalMsg(b []byte) (o []byte, err error) {
 	if z.Error == nil {
 		zb0001Len--
 		zb0001Mask |= 0x80
+	}
+	if z.Logged == false {
+		zb0001Len--
+		zb0001Mask |= 0x100
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -73,6 +77,11 @@ func (z *Attempt) MarshalMsg(b []byte) (o []byte, err error) {
 					return
 				}
 			}
+		}
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
+			// string "lg"
+			o = append(o, 0xa2, 0x6c, 0x67)
+			o = msgp.AppendBool(o, z.Logged)
 		}
 	}
 	return
@@ -171,6 +180,12 @@ func (z *Attempt) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
+		case "lg":
+			z.Logged, bts, err = msgp.ReadBoolBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Logged")
+				return
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -191,6 +206,7 @@ func (z *Attempt) Msgsize() (s int) {
 	} else {
 		s += z.Error.Msgsize()
 	}
+	s += 3 + msgp.BoolSize
 	return
 }
 
@@ -424,8 +440,8 @@ func (z ID) Msgsize() (s int) {
 func (z *Job) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(19)
-	var zb0001Mask uint32 /* 19 bits */
+	zb0001Len := uint32(21)
+	var zb0001Mask uint32 /* 21 bits */
 	_ = zb0001Mask
 	if z.ReadyAt == 0 {
 		zb0001Len--
@@ -459,29 +475,37 @@ func (z *Job) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x1000
 	}
-	if z.Result == nil {
+	if z.AttemptsDropped == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x2000
 	}
-	if z.ResultBytes == nil {
+	if z.Result == nil {
 		zb0001Len--
 		zb0001Mask |= 0x4000
 	}
-	if z.Error == nil {
+	if z.ResultBytes == nil {
 		zb0001Len--
 		zb0001Mask |= 0x8000
 	}
-	if z.Progress == nil {
+	if z.Error == nil {
 		zb0001Len--
 		zb0001Mask |= 0x10000
 	}
-	if z.CancelRequested == false {
+	if z.Progress == nil {
 		zb0001Len--
 		zb0001Mask |= 0x20000
 	}
-	if z.CancelReason == "" {
+	if z.CancelRequested == false {
 		zb0001Len--
 		zb0001Mask |= 0x40000
+	}
+	if z.CancelReason == "" {
+		zb0001Len--
+		zb0001Mask |= 0x80000
+	}
+	if z.Trail == nil {
+		zb0001Len--
+		zb0001Mask |= 0x100000
 	}
 	// variable map header, size zb0001Len
 	o = msgp.AppendMapHeader(o, zb0001Len)
@@ -555,16 +579,21 @@ func (z *Job) MarshalMsg(b []byte) (o []byte, err error) {
 			}
 		}
 		if (zb0001Mask & 0x2000) == 0 { // if not omitted
+			// string "ad"
+			o = append(o, 0xa2, 0x61, 0x64)
+			o = msgp.AppendInt(o, z.AttemptsDropped)
+		}
+		if (zb0001Mask & 0x4000) == 0 { // if not omitted
 			// string "re"
 			o = append(o, 0xa2, 0x72, 0x65)
 			o = msgp.AppendBytes(o, []byte(z.Result))
 		}
-		if (zb0001Mask & 0x4000) == 0 { // if not omitted
+		if (zb0001Mask & 0x8000) == 0 { // if not omitted
 			// string "rb"
 			o = append(o, 0xa2, 0x72, 0x62)
 			o = msgp.AppendBytes(o, z.ResultBytes)
 		}
-		if (zb0001Mask & 0x8000) == 0 { // if not omitted
+		if (zb0001Mask & 0x10000) == 0 { // if not omitted
 			// string "er"
 			o = append(o, 0xa2, 0x65, 0x72)
 			if z.Error == nil {
@@ -577,7 +606,7 @@ func (z *Job) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x10000) == 0 { // if not omitted
+		if (zb0001Mask & 0x20000) == 0 { // if not omitted
 			// string "pg"
 			o = append(o, 0xa2, 0x70, 0x67)
 			if z.Progress == nil {
@@ -590,15 +619,23 @@ func (z *Job) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x20000) == 0 { // if not omitted
+		if (zb0001Mask & 0x40000) == 0 { // if not omitted
 			// string "cr"
 			o = append(o, 0xa2, 0x63, 0x72)
 			o = msgp.AppendBool(o, z.CancelRequested)
 		}
-		if (zb0001Mask & 0x40000) == 0 { // if not omitted
+		if (zb0001Mask & 0x80000) == 0 { // if not omitted
 			// string "cx"
 			o = append(o, 0xa2, 0x63, 0x78)
 			o = msgp.AppendString(o, z.CancelReason)
+		}
+		if (zb0001Mask & 0x100000) == 0 { // if not omitted
+			// string "tr"
+			o = append(o, 0xa2, 0x74, 0x72)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Trail)))
+			for za0002 := range z.Trail {
+				o = msgp.AppendUint64(o, z.Trail[za0002])
+			}
 		}
 	}
 	return
@@ -741,6 +778,12 @@ func (z *Job) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
+		case "ad":
+			z.AttemptsDropped, bts, err = msgp.ReadIntBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "AttemptsDropped")
+				return
+			}
 		case "re":
 			{
 				var zb0010 []byte
@@ -803,6 +846,25 @@ func (z *Job) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "CancelReason")
 				return
 			}
+		case "tr":
+			var zb0011 uint32
+			zb0011, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Trail")
+				return
+			}
+			if cap(z.Trail) >= int(zb0011) {
+				z.Trail = (z.Trail)[:zb0011]
+			} else {
+				z.Trail = make([]uint64, zb0011)
+			}
+			for za0002 := range z.Trail {
+				z.Trail[za0002], bts, err = msgp.ReadUint64Bytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Trail", za0002)
+					return
+				}
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -821,7 +883,7 @@ func (z *Job) Msgsize() (s int) {
 	for za0001 := range z.Attempts {
 		s += z.Attempts[za0001].Msgsize()
 	}
-	s += 3 + msgp.BytesPrefixSize + len([]byte(z.Result)) + 3 + msgp.BytesPrefixSize + len(z.ResultBytes) + 3
+	s += 3 + msgp.IntSize + 3 + msgp.BytesPrefixSize + len([]byte(z.Result)) + 3 + msgp.BytesPrefixSize + len(z.ResultBytes) + 3
 	if z.Error == nil {
 		s += msgp.NilSize
 	} else {
@@ -833,7 +895,7 @@ func (z *Job) Msgsize() (s int) {
 	} else {
 		s += z.Progress.Msgsize()
 	}
-	s += 3 + msgp.BoolSize + 3 + msgp.StringPrefixSize + len(z.CancelReason)
+	s += 3 + msgp.BoolSize + 3 + msgp.StringPrefixSize + len(z.CancelReason) + 3 + msgp.ArrayHeaderSize + (len(z.Trail) * (msgp.Uint64Size))
 	return
 }
 

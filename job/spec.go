@@ -23,8 +23,13 @@ const (
 	// MaxLabelKey and MaxLabelValue are in bytes.
 	MaxLabelKey   = 100
 	MaxLabelValue = 1024
-	// MaxAttempts bounds max_attempts, and so the attempts kept in a row.
+	// MaxAttempts bounds max_attempts.
 	MaxAttempts = 100
+	// MaxAttemptsKept bounds the attempts in a row: retries by hand, lost and
+	// revoked attempts come on top of max_attempts. The oldest are dropped.
+	MaxAttemptsKept = 200
+	// MaxTrail bounds Job.Trail.
+	MaxTrail = 256
 	// MaxLost is how many lost attempts a job may have before it is taken for
 	// poison and fails.
 	MaxLost = 5
