@@ -1,0 +1,100 @@
+package agentconn
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/orrery-io/orrery/job"
+	"github.com/orrery-io/orrery/wire"
+)
+
+// attempt names one. A fence alone doesn't: one entry of the log dispatches many
+// jobs.
+type attempt struct {
+	job   job.ID
+	fence job.Fence
+}
+
+// holding is how an agent has an attempt.
+type holding uint8
+
+const (
+	holdsWaiting holding = iota + 1 // acknowledged, not begun
+	holdsRunning
+	holdsResult // in its outbox: sent, and not acknowledged by the leader
+)
+
+// maxAttempts bounds what is remembered of one agent, far above what the largest
+// one has been given: its slots, as many waiting, and results on their way.
+const maxAttempts = 1 << 17
+
+// track notes what the agent's messages say about what it has; false means that it
+// cannot be true.
+func (s *session) track(msgs []wire.Message) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.attempts == nil {
+		s.attempts = make(map[attempt]holding)
+	}
+	for i := range msgs {
+		switch m := &msgs[i]; {
+		case m.Ack != nil:
+			a := attempt{m.Ack.Job, m.Ack.Fence}
+			if s.attempts[a] == 0 {
+				s.attempts[a] = holdsWaiting
+			}
+		case m.Result != nil:
+			s.attempts[attempt{m.Result.Job, m.Result.Fence}] = holdsResult
+		case m.Start != nil:
+			a := attempt{m.Start.Job, m.Start.Fence}
+			if s.attempts[a] != holdsResult {
+				s.attempts[a] = holdsRunning
+			}
+		case m.Reject != nil:
+			delete(s.attempts, attempt{m.Reject.Job, m.Reject.Fence})
+		case m.Heartbeat != nil:
+			for a, h := range s.attempts {
+				if h != holdsResult {
+					delete(s.attempts, a)
+				}
+			}
+			s.hold(m.Heartbeat.Held)
+		case m.Hello != nil:
+			s.hold(m.Hello.Held)
+			for _, h := range m.Hello.Outbox {
+				s.attempts[attempt{h.Job, h.Fence}] = holdsResult
+			}
+		}
+	}
+	return len(s.attempts) <= maxAttempts
+}
+
+func (s *session) hold(list []wire.Held) {
+	for _, h := range list {
+		a := attempt{h.Job, h.Fence}
+		switch {
+		case s.attempts[a] == holdsResult:
+		case h.Waiting:
+			s.attempts[a] = holdsWaiting
+		default:
+			s.attempts[a] = holdsRunning
+		}
+	}
+}
+
+// holdings lists what the agent has, for a leader that doesn't know.
+func (s *session) holdings() (held, outbox []wire.Held) {
+	s.mu.Lock()
+	for a, h := range s.attempts {
+		if h == holdsResult {
+			outbox = append(outbox, wire.Held{Job: a.job, Fence: a.fence})
+		} else {
+			held = append(held, wire.Held{Job: a.job, Fence: a.fence, Waiting: h == holdsWaiting})
+		}
+	}
+	s.mu.Unlock()
+	byJob := func(a, b wire.Held) int { return cmp.Or(cmp.Compare(a.Job, b.Job), cmp.Compare(a.Fence, b.Fence)) }
+	slices.SortFunc(held, byJob)
+	slices.SortFunc(outbox, byJob)
+	return held, outbox
+}
