@@ -1,0 +1,232 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"github.com/orrery-io/orrery/wire"
+)
+
+const (
+	// startAfter is how long an attempt runs before the cluster is told.
+	startAfter = time.Second
+	// tickEvery is how often running work is looked after.
+	tickEvery = 100 * time.Millisecond
+	// restTicks is for how many ticks without work the keeper goes on before it
+	// sleeps until the next heartbeat.
+	restTicks = 20
+	// hurryPace is the least time between heartbeats that are sent early.
+	hurryPace = 200 * time.Millisecond
+	// idleWait is how long the keeper sleeps when there is nothing at all to do.
+	idleWait = time.Hour
+)
+
+// keep looks after everything that has to do with time until ctx ends: heartbeats,
+// leases, start messages, the pace of progress, results without an answer. It is
+// one goroutine with one timer for all attempts.
+func (a *Agent) keep(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.stirred:
+		case <-timer.C:
+		}
+		t := a.bench.tick()
+		if t.heartbeat {
+			var gauges map[string]float64
+			if a.cfg.Gauges != nil {
+				gauges = a.cfg.Gauges()
+			}
+			a.bench.heartbeat(gauges)
+		}
+		if t.silent {
+			a.dropLink("the node does not answer heartbeats")
+		}
+		timer.Reset(t.wait)
+	}
+}
+
+// todo is what a tick found.
+type todo struct {
+	heartbeat bool
+	// silent means that the node seems to be gone.
+	silent bool
+	// wait is how long nothing has to be done, if nothing happens.
+	wait time.Duration
+}
+
+// tick does what is due for each attempt, and says what else is.
+func (b *bench) tick() todo {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.asleep = false
+	now := b.now()
+	var shortest time.Duration
+	b.all(func(at *attempt) {
+		if at.lease > 0 && (shortest == 0 || at.lease < shortest) {
+			shortest = at.lease
+		}
+		switch at.phase {
+		case running:
+			b.watch(at, now)
+		case ended:
+			// The answer may have been lost with a leader. The fence sees to it that
+			// a result counts once.
+			if b.linked && now.Sub(at.told) > max(2*b.lease.heartbeat, time.Second) {
+				at.told = now
+				b.out.report(at)
+			}
+		case waiting:
+		}
+	})
+	if b.linked && !b.queue.empty() {
+		b.fill()
+	}
+	if len(b.held) > 0 {
+		b.rest = 0
+	} else {
+		b.rest++
+	}
+	return b.plan(now, b.lease.pace(shortest))
+}
+
+// watch looks after an attempt that runs.
+func (b *bench) watch(at *attempt, now time.Time) {
+	if !at.leaseLost && !b.lease.valid(at.lease, now) {
+		at.leaseLost = true
+		at.cancel(&stopCause{why: ErrLeaseLost})
+		b.log.Warn("lease lost; the attempt is told to stop", "job_id", int64(at.id()), "fence", uint64(at.fence()))
+	}
+	if ran := now.Sub(at.started); b.linked && !at.startTold && ran >= startAfter && !at.void.Load() {
+		at.startTold = true
+		b.out.say(wire.Message{Start: &wire.Start{Job: at.id(), Fence: at.fence(), Running: ran.Milliseconds()}})
+	}
+	at.remind()
+}
+
+// plan decides about the heartbeat and the next tick.
+func (b *bench) plan(now time.Time, pace time.Duration) todo {
+	var t todo
+	t.wait = idleWait
+	if b.linked {
+		t.wait = pace
+		since := now.Sub(b.lease.last)
+		t.heartbeat = since >= pace || b.hurry && since >= hurryPace
+		if !t.heartbeat {
+			t.wait = pace - since
+		}
+		if sent, ok := b.lease.unanswered(); ok {
+			t.silent = now.Sub(sent) >= max(b.lease.heartbeat, time.Second)
+		}
+	}
+	if b.rest < restTicks || b.hurry {
+		t.wait = min(t.wait, tickEvery, max(b.lease.margin/4, 10*time.Millisecond))
+	} else {
+		b.asleep = true
+	}
+	return t
+}
+
+// heartbeat sends one.
+func (b *bench) heartbeat(gauges map[string]float64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.linked {
+		return
+	}
+	b.hurry = false
+	// The time is taken before the message is on its way, so the lease can only be
+	// thought shorter than it is. Results without an acknowledgement are listed:
+	// they are not lost.
+	seq := b.lease.send(b.now())
+	held, outbox := b.holdings()
+	b.out.say(wire.Message{Heartbeat: &wire.Heartbeat{Seq: seq, Held: append(held, outbox...), Gauges: gauges}})
+}
+
+// answer takes the leader's answer to a heartbeat.
+func (b *bench) answer(beat *wire.Beat) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.drop(beat.Drop) // before anything of it can begin
+	b.lease.answered(beat.Seq)
+	b.fill()
+}
+
+// welcome begins a session whose hello was sent at the given time.
+func (b *bench) welcome(w *wire.Welcome, sent time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.drop(w.Drop)
+	b.lease.renew(milliseconds(w.Lease), milliseconds(w.Margin), milliseconds(w.Heartbeat), sent)
+	b.linked, b.hurry = true, false
+	var outbox []*attempt
+	now := b.now()
+	b.all(func(at *attempt) {
+		at.startTold = false
+		if at.phase == ended && !at.void.Load() {
+			at.told = now
+			outbox = append(outbox, at)
+		}
+	})
+	sortOutbox(outbox)
+	b.out.begin(outbox)
+	if b.draining {
+		b.out.say(wire.Message{Drain: &wire.Drain{}})
+	}
+	b.fill()
+	b.stir()
+}
+
+// unlink ends the session. Handlers go on until their lease ends.
+func (b *bench) unlink() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.linked = false
+	b.out.end()
+	b.changed()
+	b.stir()
+}
+
+// drain takes nothing new, and hands back what has not begun.
+func (b *bench) drain(reason string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.draining {
+		return
+	}
+	b.draining = true
+	b.out.say(wire.Message{Drain: &wire.Drain{Reason: reason}})
+	var back []*attempt
+	b.all(func(at *attempt) {
+		if at.phase == waiting {
+			back = append(back, at)
+		}
+	})
+	for _, at := range back {
+		b.reject(at.id(), at.fence(), "the agent is draining")
+		b.void(at)
+	}
+	b.changed()
+}
+
+// abort tells every handler to stop, and begins nothing any more.
+func (b *bench) abort() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	b.all(func(at *attempt) {
+		if at.phase == running {
+			at.cancel(&stopCause{why: ErrStopped})
+		}
+	})
+}
+
+// left counts what is still held, for the last words.
+func (b *bench) left() (runs, results int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.running, b.outbox
+}
