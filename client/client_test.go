@@ -189,6 +189,10 @@ func TestRepeat(t *testing.T) {
 		_, err := c.Cancel(ctx, 7, "")
 		return err
 	}
+	purge := func(ctx context.Context, c *client.Client) error {
+		_, err := c.Purge(ctx, client.Selection{IDs: []job.ID{7}})
+		return err
+	}
 	tests := []struct {
 		name    string
 		do      func(context.Context, *client.Client) error
@@ -201,8 +205,9 @@ func TestRepeat(t *testing.T) {
 		{"a submission after an unknown outcome", submit, []http.HandlerFunc{unknown, ok}, 2, ""},
 		{"a read after a dropped connection", get, []http.HandlerFunc{drop, ok}, 2, ""},
 		{"once only", submit, []http.HandlerFunc{unavailable}, 2, "no_leader"},
-		{"not an action after a dropped connection", cancel, []http.HandlerFunc{drop, ok}, 1, client.CodeNoAnswer},
-		{"not an action after no leader", cancel, []http.HandlerFunc{unavailable, ok}, 1, "no_leader"},
+		{"an action after a dropped connection", cancel, []http.HandlerFunc{drop, ok}, 2, ""},
+		{"not a bulk operation after a dropped connection", purge, []http.HandlerFunc{drop, ok}, 1, client.CodeNoAnswer},
+		{"not a bulk operation after no leader", purge, []http.HandlerFunc{unavailable, ok}, 1, "no_leader"},
 		{"not what can never succeed", submit, []http.HandlerFunc{answer(422, `{"code":"invalid"}`), ok}, 1, "invalid"},
 	}
 	for _, tt := range tests {
@@ -413,8 +418,8 @@ func TestSubmitBatch(t *testing.T) {
 
 func TestList(t *testing.T) {
 	b := setup(t,
-		answer(200, `{"items":[{"id":9,"state":"failed"},{"id":8,"state":"failed"}],"next_cursor":"c1"}`),
-		answer(200, `{"items":[{"id":7,"state":"failed"}],"next_cursor":"c2"}`),
+		answer(200, `{"jobs":[{"id":9,"state":"failed"},{"id":8,"state":"failed"}],"next_cursor":"c1"}`),
+		answer(200, `{"jobs":[{"id":7,"state":"failed"}],"next_cursor":"c2"}`),
 	)
 	opts := client.ListOptions{
 		Filter: client.Filter{
@@ -435,7 +440,7 @@ func TestList(t *testing.T) {
 	}
 	first, second := b.seen()[0].query, b.seen()[1].query
 	for k, want := range map[string]string{
-		"state": "failed,timed_out", "queue": "a", "metadata.env": "prod", "created_after": "1970-01-01T00:00:01.000Z",
+		"state": "failed,timed_out", "queue": "a", "meta.env": "prod", "created_after": "1970-01-01T00:00:01.000Z",
 		"limit": "2", "consistency": "linearizable",
 	} {
 		if got := first[k]; len(got) != 1 || got[0] != want {
@@ -448,7 +453,7 @@ func TestList(t *testing.T) {
 }
 
 func TestList_endsWithAnError(t *testing.T) {
-	b := setup(t, answer(200, `{"items":[{"id":9}],"next_cursor":"c1"}`), answer(400, `{"code":"bad_cursor"}`))
+	b := setup(t, answer(200, `{"jobs":[{"id":9}],"next_cursor":"c1"}`), answer(400, `{"code":"bad_cursor"}`))
 	n, last := 0, error(nil)
 	for _, err := range b.client.List(t.Context(), client.ListOptions{}) {
 		n, last = n+1, err
@@ -463,7 +468,7 @@ func TestList_endsWithAnError(t *testing.T) {
 
 func TestQueuesAndDeadLetters(t *testing.T) {
 	b := setup(t,
-		answer(200, `{"items":[{"name":"a/b","paused":true,"reason":"r","counts":{"pending":3,"failed":1}}]}`),
+		answer(200, `{"queues":[{"name":"a/b","paused":true,"reason":"r","counts":{"pending":3,"failed":1}}]}`),
 		answer(200, `{}`),
 		answer(200, `{"groups":[{"type":"x","error_kind":"panic","message":"m","count":2}],"items":[{"id":3,"state":"failed"}]}`),
 		answer(200, `{"matched":2,"changed":0}`),

@@ -68,7 +68,7 @@ func (e *Error) Message() string {
 			text += sep + f.Detail
 			continue
 		}
-		text += sep + strings.TrimPrefix(f.Pointer, "/") + " " + f.Detail
+		text += sep + strings.TrimLeft(f.Pointer, "/?") + " " + f.Detail
 	}
 	return text
 }

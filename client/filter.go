@@ -46,7 +46,7 @@ func (f Filter) values() url.Values {
 	set("agent", strings.Join(f.Agents, ","))
 	set("error_kind", strings.Join(f.ErrorKinds, ","))
 	for k, v := range f.Metadata {
-		q.Set("metadata."+k, v)
+		q.Set("meta."+k, v)
 	}
 	set("correlation_id", f.CorrelationID)
 	set("text", f.Text)

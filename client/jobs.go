@@ -81,7 +81,7 @@ type reasonBody struct {
 
 func (c *Client) act(ctx context.Context, id job.ID, verb string, body any) (*job.Job, error) {
 	j := new(job.Job)
-	r := request{method: http.MethodPost, path: jobPath(id) + "/" + verb, body: body}
+	r := request{method: http.MethodPost, path: jobPath(id) + "/" + verb, body: body, repeat: true}
 	if err := c.call(ctx, r, j); err != nil {
 		return nil, err
 	}
@@ -127,19 +127,19 @@ func (c *Client) List(ctx context.Context, opts ListOptions) iter.Seq2[*job.Job,
 			}
 			q.Set("limit", strconv.Itoa(size))
 			var page struct {
-				Items      []*job.Job `json:"items"`
+				Jobs       []*job.Job `json:"jobs"`
 				NextCursor string     `json:"next_cursor"`
 			}
 			if err := c.call(ctx, request{method: http.MethodGet, path: "/v1/jobs", query: q}, &page); err != nil {
 				yield(nil, err)
 				return
 			}
-			for _, j := range page.Items {
+			for _, j := range page.Jobs {
 				if !yield(j, nil) {
 					return
 				}
 			}
-			left -= len(page.Items)
+			left -= len(page.Jobs)
 			if page.NextCursor == "" || opts.Limit > 0 && left <= 0 {
 				return
 			}

@@ -18,10 +18,10 @@ type Queue struct {
 // Queues returns all queues, by name.
 func (c *Client) Queues(ctx context.Context) ([]Queue, error) {
 	var page struct {
-		Items []Queue `json:"items"`
+		Queues []Queue `json:"queues"`
 	}
 	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/queues"}, &page)
-	return page.Items, err
+	return page.Queues, err
 }
 
 // PauseQueue stops dispatching jobs of a queue; what runs goes on. The reason is
@@ -37,7 +37,7 @@ func (c *Client) ResumeQueue(ctx context.Context, name string) error {
 
 func (c *Client) setQueue(ctx context.Context, name, verb string, body any) error {
 	path := "/v1/queues/" + url.PathEscape(name) + "/" + verb
-	return c.call(ctx, request{method: http.MethodPost, path: path, body: body}, nil)
+	return c.call(ctx, request{method: http.MethodPost, path: path, body: body, repeat: true}, nil)
 }
 
 // DeadGroup is a group of dead letters with the same type and kind of error.

@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/orrery-io/orrery/client"
+	"github.com/orrery-io/orrery/job"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// durationFlag is a job.Duration on the command line.
+type durationFlag struct{ d *job.Duration }
+
+func (f durationFlag) String() string {
+	if f.d == nil || *f.d == 0 {
+		return ""
+	}
+	return f.d.String()
+}
+
+func (f durationFlag) Set(s string) error { return f.d.UnmarshalText([]byte(s)) }
+
+func (f durationFlag) Type() string { return "duration" }
+
+// timeFlag is a job.Time on the command line: RFC 3339, or a duration that is
+// counted from now, backwards when ago is set.
+type timeFlag struct {
+	t   *job.Time
+	ago bool
+}
+
+func (f timeFlag) String() string {
+	if f.t == nil {
+		return ""
+	}
+	return f.t.String()
+}
+
+func (f timeFlag) Set(s string) error {
+	if d, err := job.ParseDuration(s); err == nil {
+		if f.ago {
+			d = -d
+		}
+		*f.t = job.At(time.Now()).Add(d)
+		return nil
+	}
+	return f.t.UnmarshalText([]byte(s))
+}
+
+func (f timeFlag) Type() string { return "time" }
+
+// statesFlag is a list of states, separated by commas.
+type statesFlag struct{ states *[]job.State }
+
+func (f statesFlag) String() string { return "" }
+
+func (f statesFlag) Set(s string) error {
+	for name := range strings.SplitSeq(s, ",") {
+		st, err := job.ParseState(strings.TrimSpace(name))
+		if err != nil {
+			return err
+		}
+		*f.states = append(*f.states, st)
+	}
+	return nil
+}
+
+func (f statesFlag) Type() string { return "states" }
+
+var (
+	_ pflag.Value = durationFlag{}
+	_ pflag.Value = timeFlag{}
+	_ pflag.Value = statesFlag{}
+)
+
+// filterFlags declares the flags that select jobs.
+func filterFlags(cmd *cobra.Command, f *client.Filter) {
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.Queues, "queue", nil, "only in these `queues`")
+	flags.StringSliceVar(&f.Types, "type", nil, "only of these `types`")
+	flags.StringSliceVar(&f.Tags, "tag", nil, "only with one of these `tags`")
+	flags.StringToStringVar(&f.Metadata, "meta", nil, "only with this metadata, `key=value`")
+	flags.StringSliceVar(&f.ErrorKinds, "error-kind", nil, "only with these `kinds` of error")
+	flags.Var(timeFlag{&f.CreatedAfter, true}, "since", "only created after this `time`, or so long ago")
+}
+
+// jobIDs reads ids from arguments.
+func jobIDs(args []string) ([]job.ID, error) {
+	ids := make([]job.ID, len(args))
+	for i, s := range args {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil || n < 1 {
+			return nil, usagef("%q is not the id of a job; ids are whole numbers, see `orrery job ls`", clipText(s, 40))
+		}
+		ids[i] = job.ID(n)
+	}
+	return ids, nil
+}

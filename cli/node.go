@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"net"
+
+	"github.com/orrery-io/orrery/server"
+)
+
+// withNode runs a node, and body once the node answers. The node stops after body
+// has returned; when the node fails first, the context of body ends. Interrupted
+// by ctx, it returns what body does.
+func withNode(ctx context.Context, cfg server.Config, body func(context.Context, *server.Server) error) error {
+	srv, err := server.New(cfg)
+	if err != nil {
+		return failuref("", "%s", err)
+	}
+	inner, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	nodeCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	ended := make(chan error, 1)
+	go func() {
+		err := srv.Run(nodeCtx)
+		if nodeCtx.Err() == nil && err == nil {
+			err = errors.New("the node ended unexpectedly")
+		}
+		fail(err)
+		ended <- err
+	}()
+	select {
+	case <-srv.Ready():
+		err = body(inner, srv)
+	case <-inner.Done():
+		err = context.Cause(inner)
+	}
+	stop()
+	if nodeErr := <-ended; nodeErr != nil {
+		// Whatever body met was a consequence.
+		return failuref("", "%s", nodeErr)
+	}
+	return err
+}
+
+// untilInterrupted waits for the end of ctx; Ctrl-C is how one ends a node, so it
+// is no error.
+func untilInterrupted(ctx context.Context) error {
+	<-ctx.Done()
+	return unlessInterrupted(context.Cause(ctx))
+}
+
+func unlessInterrupted(err error) error {
+	if errors.Is(err, errInterrupted) {
+		return nil
+	}
+	return err
+}
+
+// localURL is the address of a node as a program on this machine reaches it.
+func localURL(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "http://" + addr
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
