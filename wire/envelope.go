@@ -1,7 +1,5 @@
 package wire
 
-//msgp:limit arrays:65536 maps:4096
-
 // Envelope carries messages of one agent's session between the node that holds
 // its socket and the leader. Order within a session is kept in both directions.
 type Envelope struct {

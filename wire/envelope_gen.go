@@ -6,12 +6,6 @@ import (
 	"github.com/tinylib/msgp/msgp"
 )
 
-// Size limits for msgp deserialization
-const (
-	zd663989dlimitArrays = 65536
-	zd663989dlimitMaps   = 4096
-)
-
 // MarshalMsg implements msgp.Marshaler
 func (z *Envelope) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
@@ -97,10 +91,6 @@ func (z *Envelope) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 > zd663989dlimitMaps {
-		err = msgp.ErrLimitExceeded
-		return
-	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -166,10 +156,6 @@ func (z *Envelope) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Messages")
-				return
-			}
-			if zb0002 > zd663989dlimitArrays {
-				err = msgp.ErrLimitExceeded
 				return
 			}
 			if cap(z.Messages) >= int(zb0002) {

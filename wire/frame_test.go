@@ -233,7 +233,7 @@ func TestDecodeFrameRefuses(t *testing.T) {
 		{"deep nesting of an unknown kind", JSON, `[{"new":` + deep, Limits{}, ErrTooLarge, "levels deep"},
 		{"deep nesting of an unknown kind", Msgpack, "\x91\x81\xa3new" + strings.Repeat("\x91", 100_000) + "\x01", Limits{}, ErrTooLarge, "levels deep"},
 		{"a result nested deeper than encoding/json takes", JSON, `[{"result":{"result":` + deep + strings.Repeat("]", 100_000) + `}}]`, Limits{}, ErrMalformed, "depth"},
-		{"too many entries", Msgpack, "\x91\x81\xa9heartbeat\x81\xa4held\xdd\x00\x01\x00\x01" + strings.Repeat("\x80", 65537), Limits{}, ErrMalformed, "limit"},
+		{"too many entries", Msgpack, "\x91\x81\xa9heartbeat\x81\xa4held\xdd\x00\x05\x00\x00" + strings.Repeat("\x80", 0x50000), Limits{}, ErrTooLarge, "values"},
 	} {
 		t.Run(tt.format.String()+"/"+tt.name, func(t *testing.T) {
 			msgs, err := DecodeFrame(tt.format, []byte(tt.in), tt.limits)
@@ -245,6 +245,25 @@ func TestDecodeFrameRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestDecodeFrameTakesTheLargestPayload(t *testing.T) {
+	formats(t, func(t *testing.T, f Format) {
+		for _, m := range []Message{
+			{Dispatch: &Dispatch{Job: 1, Payload: job.JSON(`"` + strings.Repeat("x", job.MaxPayload-2) + `"`)}},
+			{Dispatch: &Dispatch{Job: 1, PayloadBytes: make([]byte, job.MaxPayload)}},
+			{Result: &Result{Job: 1, Result: job.JSON(`"` + strings.Repeat("x", job.MaxPayload-2) + `"`)}},
+			{Result: &Result{Job: 1, ResultBytes: make([]byte, job.MaxPayload)}},
+		} {
+			b, err := AppendFrame(nil, f, []Message{m})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := DecodeFrame(f, b, Limits{}); err != nil || len(got) != 1 {
+				t.Errorf("%s: %d messages, %v", m.Kind(), len(got), err)
+			}
+		}
+	})
 }
 
 func TestDecodeFrameTakesAResultOfAnyShape(t *testing.T) {

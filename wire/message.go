@@ -7,7 +7,6 @@ package wire
 //msgp:replace job.Outcome with:uint8
 //msgp:replace job.JSON with:[]byte
 //msgp:replace job.Capability with:capability
-//msgp:limit arrays:65536 maps:4096
 
 import "github.com/orrery-io/orrery/job"
 

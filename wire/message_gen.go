@@ -7,12 +7,6 @@ import (
 	"github.com/tinylib/msgp/msgp"
 )
 
-// Size limits for msgp deserialization
-const (
-	zdc5d9100limitArrays = 65536
-	zdc5d9100limitMaps   = 4096
-)
-
 // MarshalMsg implements msgp.Marshaler
 func (z Ack) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
@@ -34,10 +28,6 @@ func (z *Ack) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
-		return
-	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -151,10 +141,6 @@ func (z *Beat) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
-		return
-	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -176,10 +162,6 @@ func (z *Beat) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Drop")
 				return
 			}
-			if zb0002 > zdc5d9100limitArrays {
-				err = msgp.ErrLimitExceeded
-				return
-			}
 			if cap(z.Drop) >= int(zb0002) {
 				z.Drop = (z.Drop)[:zb0002]
 			} else {
@@ -190,10 +172,6 @@ func (z *Beat) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0003, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Drop", za0001)
-					return
-				}
-				if zb0003 > zdc5d9100limitMaps {
-					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0003 > 0 {
@@ -301,10 +279,6 @@ func (z *Bye) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
-		return
-	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -400,10 +374,6 @@ func (z *Cancel) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
-		return
-	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -605,10 +575,6 @@ func (z *Dispatch) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
-		return
-	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -670,52 +636,19 @@ func (z *Dispatch) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		case "payload":
 			{
 				var zb0004 []byte
-				var zb0005 uint32
-				zb0005, bts, err = msgp.ReadBytesHeader(bts)
+				zb0004, bts, err = msgp.ReadBytesBytes(bts, []byte(z.Payload))
 				if err != nil {
 					err = msgp.WrapError(err, "Payload")
 					return
 				}
-				if zb0005 > zdc5d9100limitArrays {
-					err = msgp.ErrLimitExceeded
-					return
-				}
-				zb0004 = []byte(z.Payload)
-				if zb0004 == nil || uint32(cap(zb0004)) < zb0005 {
-					zb0004 = make([]byte, zb0005)
-				} else {
-					zb0004 = zb0004[:zb0005]
-				}
-				if uint32(len(bts)) < zb0005 {
-					err = msgp.ErrShortBytes
-					return
-				}
-				copy(zb0004, bts[:zb0005])
-				bts = bts[zb0005:]
 				z.Payload = job.JSON(zb0004)
 			}
 		case "payload_bytes":
-			var zb0006 uint32
-			zb0006, bts, err = msgp.ReadBytesHeader(bts)
+			z.PayloadBytes, bts, err = msgp.ReadBytesBytes(bts, z.PayloadBytes)
 			if err != nil {
 				err = msgp.WrapError(err, "PayloadBytes")
 				return
 			}
-			if zb0006 > zdc5d9100limitArrays {
-				err = msgp.ErrLimitExceeded
-				return
-			}
-			if z.PayloadBytes == nil || uint32(cap(z.PayloadBytes)) < zb0006 {
-				z.PayloadBytes = make([]byte, zb0006)
-			} else {
-				z.PayloadBytes = z.PayloadBytes[:zb0006]
-			}
-			if uint32(len(bts)) < zb0006 {
-				err = msgp.ErrShortBytes
-				return
-			}
-			copy(z.PayloadBytes, bts[:zb0006])
-			bts = bts[zb0006:]
 		case "created_at_ms":
 			z.CreatedAt, bts, err = msgp.ReadInt64Bytes(bts)
 			if err != nil {
@@ -735,24 +668,20 @@ func (z *Dispatch) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 		case "metadata":
-			var zb0007 uint32
-			zb0007, bts, err = msgp.ReadMapHeaderBytes(bts)
+			var zb0005 uint32
+			zb0005, bts, err = msgp.ReadMapHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Metadata")
 				return
 			}
-			if zb0007 > zdc5d9100limitMaps {
-				err = msgp.ErrLimitExceeded
-				return
-			}
 			if z.Metadata == nil {
-				z.Metadata = make(map[string]string, zb0007)
+				z.Metadata = make(map[string]string, zb0005)
 			} else if len(z.Metadata) > 0 {
 				clear(z.Metadata)
 			}
-			for zb0007 > 0 {
+			for zb0005 > 0 {
 				var za0002 string
-				zb0007--
+				zb0005--
 				var za0001 string
 				za0001, bts, err = msgp.ReadStringBytes(bts)
 				if err != nil {
@@ -767,20 +696,16 @@ func (z *Dispatch) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				z.Metadata[za0001] = za0002
 			}
 		case "tags":
-			var zb0008 uint32
-			zb0008, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0006 uint32
+			zb0006, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Tags")
 				return
 			}
-			if zb0008 > zdc5d9100limitArrays {
-				err = msgp.ErrLimitExceeded
-				return
-			}
-			if cap(z.Tags) >= int(zb0008) {
-				z.Tags = (z.Tags)[:zb0008]
+			if cap(z.Tags) >= int(zb0006) {
+				z.Tags = (z.Tags)[:zb0006]
 			} else {
-				z.Tags = make([]string, zb0008)
+				z.Tags = make([]string, zb0006)
 			}
 			for za0003 := range z.Tags {
 				z.Tags[za0003], bts, err = msgp.ReadStringBytes(bts)
@@ -861,10 +786,6 @@ func (z *Drain) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
-		return
-	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -936,10 +857,6 @@ func (z *Error) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
-		return
-	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -1062,10 +979,6 @@ func (z *Failure) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
-		return
-	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -1225,10 +1138,6 @@ func (z *Heartbeat) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
-		return
-	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -1250,10 +1159,6 @@ func (z *Heartbeat) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Held")
 				return
 			}
-			if zb0002 > zdc5d9100limitArrays {
-				err = msgp.ErrLimitExceeded
-				return
-			}
 			if cap(z.Held) >= int(zb0002) {
 				z.Held = (z.Held)[:zb0002]
 			} else {
@@ -1264,10 +1169,6 @@ func (z *Heartbeat) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0003, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Held", za0001)
-					return
-				}
-				if zb0003 > zdc5d9100limitMaps {
-					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0003 > 0 {
@@ -1318,10 +1219,6 @@ func (z *Heartbeat) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			zb0006, bts, err = msgp.ReadMapHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Gauges")
-				return
-			}
-			if zb0006 > zdc5d9100limitMaps {
-				err = msgp.ErrLimitExceeded
 				return
 			}
 			if z.Gauges == nil {
@@ -1408,10 +1305,6 @@ func (z *Held) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
-		return
-	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -1653,10 +1546,6 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
-		return
-	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -1696,10 +1585,6 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Labels")
 				return
 			}
-			if zb0002 > zdc5d9100limitMaps {
-				err = msgp.ErrLimitExceeded
-				return
-			}
 			if z.Labels == nil {
 				z.Labels = make(map[string]string, zb0002)
 			} else if len(z.Labels) > 0 {
@@ -1728,10 +1613,6 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Capabilities")
 				return
 			}
-			if zb0003 > zdc5d9100limitArrays {
-				err = msgp.ErrLimitExceeded
-				return
-			}
 			if cap(z.Capabilities) >= int(zb0003) {
 				z.Capabilities = (z.Capabilities)[:zb0003]
 			} else {
@@ -1749,10 +1630,6 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Queues")
-				return
-			}
-			if zb0004 > zdc5d9100limitArrays {
-				err = msgp.ErrLimitExceeded
 				return
 			}
 			if cap(z.Queues) >= int(zb0004) {
@@ -1792,10 +1669,6 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Held")
 				return
 			}
-			if zb0005 > zdc5d9100limitArrays {
-				err = msgp.ErrLimitExceeded
-				return
-			}
 			if cap(z.Held) >= int(zb0005) {
 				z.Held = (z.Held)[:zb0005]
 			} else {
@@ -1806,10 +1679,6 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0006, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Held", za0005)
-					return
-				}
-				if zb0006 > zdc5d9100limitMaps {
-					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0006 > 0 {
@@ -1862,10 +1731,6 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Outbox")
 				return
 			}
-			if zb0009 > zdc5d9100limitArrays {
-				err = msgp.ErrLimitExceeded
-				return
-			}
 			if cap(z.Outbox) >= int(zb0009) {
 				z.Outbox = (z.Outbox)[:zb0009]
 			} else {
@@ -1876,10 +1741,6 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0010, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Outbox", za0006)
-					return
-				}
-				if zb0010 > zdc5d9100limitMaps {
-					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0010 > 0 {
@@ -1997,10 +1858,6 @@ func (z *Log) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
-		return
-	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -2034,10 +1891,6 @@ func (z *Log) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Lines")
-				return
-			}
-			if zb0004 > zdc5d9100limitArrays {
-				err = msgp.ErrLimitExceeded
 				return
 			}
 			if cap(z.Lines) >= int(zb0004) {
@@ -2100,10 +1953,6 @@ func (z *LogLine) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
-		return
-	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -2597,10 +2446,6 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
-		return
-	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -2641,10 +2486,6 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0002, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Ack")
-					return
-				}
-				if zb0002 > zdc5d9100limitMaps {
-					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0002 > 0 {
@@ -2699,10 +2540,6 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0005, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Reject")
-					return
-				}
-				if zb0005 > zdc5d9100limitMaps {
-					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0005 > 0 {
@@ -2763,10 +2600,6 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0008, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Start")
-					return
-				}
-				if zb0008 > zdc5d9100limitMaps {
-					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0008 > 0 {
@@ -2965,10 +2798,6 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					err = msgp.WrapError(err, "Beat")
 					return
 				}
-				if zb0011 > zdc5d9100limitMaps {
-					err = msgp.ErrLimitExceeded
-					return
-				}
 				for zb0011 > 0 {
 					zb0011--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -2990,10 +2819,6 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 							err = msgp.WrapError(err, "Beat", "Drop")
 							return
 						}
-						if zb0012 > zdc5d9100limitArrays {
-							err = msgp.ErrLimitExceeded
-							return
-						}
 						if cap(z.Beat.Drop) >= int(zb0012) {
 							z.Beat.Drop = (z.Beat.Drop)[:zb0012]
 						} else {
@@ -3004,10 +2829,6 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 							zb0013, bts, err = msgp.ReadMapHeaderBytes(bts)
 							if err != nil {
 								err = msgp.WrapError(err, "Beat", "Drop", za0001)
-								return
-							}
-							if zb0013 > zdc5d9100limitMaps {
-								err = msgp.ErrLimitExceeded
 								return
 							}
 							for zb0013 > 0 {
@@ -3079,10 +2900,6 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					err = msgp.WrapError(err, "Nodes")
 					return
 				}
-				if zb0016 > zdc5d9100limitMaps {
-					err = msgp.ErrLimitExceeded
-					return
-				}
 				for zb0016 > 0 {
 					zb0016--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -3096,10 +2913,6 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 						zb0017, bts, err = msgp.ReadArrayHeaderBytes(bts)
 						if err != nil {
 							err = msgp.WrapError(err, "Nodes", "Nodes")
-							return
-						}
-						if zb0017 > zdc5d9100limitArrays {
-							err = msgp.ErrLimitExceeded
 							return
 						}
 						if cap(z.Nodes.Nodes) >= int(zb0017) {
@@ -3138,10 +2951,6 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0018, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Error")
-					return
-				}
-				if zb0018 > zdc5d9100limitMaps {
-					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0018 > 0 {
@@ -3196,10 +3005,6 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					err = msgp.WrapError(err, "Drain")
 					return
 				}
-				if zb0019 > zdc5d9100limitMaps {
-					err = msgp.ErrLimitExceeded
-					return
-				}
 				for zb0019 > 0 {
 					zb0019--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -3238,10 +3043,6 @@ func (z *Message) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0020, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Bye")
-					return
-				}
-				if zb0020 > zdc5d9100limitMaps {
-					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0020 > 0 {
@@ -3418,10 +3219,6 @@ func (z *Nodes) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
-		return
-	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -3435,10 +3232,6 @@ func (z *Nodes) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Nodes")
-				return
-			}
-			if zb0002 > zdc5d9100limitArrays {
-				err = msgp.ErrLimitExceeded
 				return
 			}
 			if cap(z.Nodes) >= int(zb0002) {
@@ -3540,10 +3333,6 @@ func (z *Progress) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
-		return
-	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -3655,10 +3444,6 @@ func (z *Reject) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
-		return
-	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -3783,10 +3568,6 @@ func (z *Result) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
-		return
-	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -3824,52 +3605,19 @@ func (z *Result) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		case "result":
 			{
 				var zb0004 []byte
-				var zb0005 uint32
-				zb0005, bts, err = msgp.ReadBytesHeader(bts)
+				zb0004, bts, err = msgp.ReadBytesBytes(bts, []byte(z.Result))
 				if err != nil {
 					err = msgp.WrapError(err, "Result")
 					return
 				}
-				if zb0005 > zdc5d9100limitArrays {
-					err = msgp.ErrLimitExceeded
-					return
-				}
-				zb0004 = []byte(z.Result)
-				if zb0004 == nil || uint32(cap(zb0004)) < zb0005 {
-					zb0004 = make([]byte, zb0005)
-				} else {
-					zb0004 = zb0004[:zb0005]
-				}
-				if uint32(len(bts)) < zb0005 {
-					err = msgp.ErrShortBytes
-					return
-				}
-				copy(zb0004, bts[:zb0005])
-				bts = bts[zb0005:]
 				z.Result = job.JSON(zb0004)
 			}
 		case "result_bytes":
-			var zb0006 uint32
-			zb0006, bts, err = msgp.ReadBytesHeader(bts)
+			z.ResultBytes, bts, err = msgp.ReadBytesBytes(bts, z.ResultBytes)
 			if err != nil {
 				err = msgp.WrapError(err, "ResultBytes")
 				return
 			}
-			if zb0006 > zdc5d9100limitArrays {
-				err = msgp.ErrLimitExceeded
-				return
-			}
-			if z.ResultBytes == nil || uint32(cap(z.ResultBytes)) < zb0006 {
-				z.ResultBytes = make([]byte, zb0006)
-			} else {
-				z.ResultBytes = z.ResultBytes[:zb0006]
-			}
-			if uint32(len(bts)) < zb0006 {
-				err = msgp.ErrShortBytes
-				return
-			}
-			copy(z.ResultBytes, bts[:zb0006])
-			bts = bts[zb0006:]
 		case "error":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -3954,10 +3702,6 @@ func (z *ResultAck) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
-		return
-	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -4040,10 +3784,6 @@ func (z *Start) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
-		return
-	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -4190,10 +3930,6 @@ func (z *Welcome) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 > zdc5d9100limitMaps {
-		err = msgp.ErrLimitExceeded
-		return
-	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -4245,10 +3981,6 @@ func (z *Welcome) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Nodes")
 				return
 			}
-			if zb0002 > zdc5d9100limitArrays {
-				err = msgp.ErrLimitExceeded
-				return
-			}
 			if cap(z.Nodes) >= int(zb0002) {
 				z.Nodes = (z.Nodes)[:zb0002]
 			} else {
@@ -4268,10 +4000,6 @@ func (z *Welcome) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Drop")
 				return
 			}
-			if zb0003 > zdc5d9100limitArrays {
-				err = msgp.ErrLimitExceeded
-				return
-			}
 			if cap(z.Drop) >= int(zb0003) {
 				z.Drop = (z.Drop)[:zb0003]
 			} else {
@@ -4282,10 +4010,6 @@ func (z *Welcome) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				zb0004, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Drop", za0002)
-					return
-				}
-				if zb0004 > zdc5d9100limitMaps {
-					err = msgp.ErrLimitExceeded
 					return
 				}
 				for zb0004 > 0 {
