@@ -128,7 +128,8 @@ func (h *Hub) Run(ctx context.Context) error {
 	for _, s := range h.list() {
 		s.end(ending{
 			code: "shutdown", reason: "the node is shutting down", status: websocket.StatusGoingAway,
-			last: wire.Message{Bye: &wire.Bye{Reason: "the node is shutting down", Reconnect: true}},
+			last:   wire.Message{Bye: &wire.Bye{Reason: "the node is shutting down", Reconnect: true}},
+			linger: true,
 		})
 	}
 	h.sessions.Wait()

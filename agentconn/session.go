@@ -36,6 +36,7 @@ type session struct {
 
 	wake    chan struct{} // one token; the writer has something to do
 	written chan struct{} // closed when the writer has ended
+	unread  chan struct{} // closed when nothing more is read
 
 	// up is held while anything is given to the leader, so that order is kept.
 	up    sync.Mutex
@@ -60,6 +61,9 @@ type ending struct {
 	status websocket.StatusCode
 	// last is said to the agent before the close; a message of no kind says nothing.
 	last wire.Message
+	// linger leaves the agent half of CloseTimeout to say what it has to say and to
+	// close the connection itself.
+	linger bool
 	// abrupt means that nothing can be said any more.
 	abrupt bool
 }
@@ -240,6 +244,7 @@ func (s *session) gone(err error) *ending {
 // finish runs when nothing more is read: it waits for the writer and ends the
 // session at the leader.
 func (s *session) finish(ctx context.Context) {
+	close(s.unread)
 	<-s.written
 	_ = s.net.Close()
 	_ = s.conn.CloseNow()

@@ -40,6 +40,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		remote:  r.RemoteAddr,
 		wake:    make(chan struct{}, 1),
 		written: make(chan struct{}),
+		unread:  make(chan struct{}),
 		silence: welcomeTimeout,
 	}
 	grab := &hijacked{ResponseWriter: w}

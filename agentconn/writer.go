@@ -101,6 +101,12 @@ func (s *session) write(ctx context.Context) {
 			return
 		}
 		if e != nil {
+			if e.linger {
+				select {
+				case <-s.unread:
+				case <-time.After(s.hub.cfg.CloseTimeout / 2):
+				}
+			}
 			s.close(e)
 			return
 		}
@@ -108,7 +114,6 @@ func (s *session) write(ctx context.Context) {
 }
 
 // close is the orderly end: both sides say that they close, within CloseTimeout.
-// Until the agent does, the reader goes on taking what it sends.
 func (s *session) close(e *ending) {
 	_ = s.net.SetDeadline(time.Now().Add(s.hub.cfg.CloseTimeout))
 	_ = s.conn.Close(e.status, cut(e.reason, 120))

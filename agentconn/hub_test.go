@@ -1,0 +1,576 @@
+package agentconn
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/orrery-io/orrery/job"
+	"github.com/orrery-io/orrery/wire"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// bundle is a running hub behind a real HTTP server, with a leader that records.
+type bundle struct {
+	hub    *Hub
+	leader *leader
+	url    string
+	stop   context.CancelFunc
+	done   chan struct{} // Run has returned
+}
+
+func setup(t testing.TB, change ...func(*Config)) *bundle {
+	t.Helper()
+	b := &bundle{leader: newLeader(), done: make(chan struct{})}
+	cfg := Config{
+		Node:       "n1",
+		Cluster:    func() string { return "c1" },
+		ToLeader:   b.leader.take,
+		Nodes:      func() []string { return []string{"http://127.0.0.1:7700"} },
+		Registerer: prometheus.NewRegistry(),
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	b.hub = New(cfg)
+	srv := httptest.NewServer(b.hub)
+	t.Cleanup(srv.Close)
+	b.url = srv.URL
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // it ends in the cleanup, before the server
+	b.stop = cancel
+	go func() {
+		defer close(b.done)
+		if err := b.hub.Run(ctx); err != nil {
+			t.Errorf("run: %v", err)
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-b.done
+	})
+	for { // Run has begun
+		if code, _ := b.hub.room(); code != "shutting_down" {
+			return b
+		}
+		time.Sleep(time.Millisecond) //nolint:forbidigo // nothing tells it
+	}
+}
+
+// leader records what it is told, and waits for it.
+type leader struct {
+	mu   sync.Mutex
+	envs []wire.Envelope
+	more chan struct{}
+}
+
+func newLeader() *leader { return &leader{more: make(chan struct{}, 1)} }
+
+func (l *leader) take(envs []wire.Envelope) {
+	l.mu.Lock()
+	l.envs = append(l.envs, envs...)
+	l.mu.Unlock()
+	select {
+	case l.more <- struct{}{}:
+	default:
+	}
+}
+
+// next returns the next envelope.
+func (l *leader) next(t testing.TB) wire.Envelope {
+	t.Helper()
+	for {
+		l.mu.Lock()
+		if len(l.envs) > 0 {
+			env := l.envs[0]
+			l.envs = l.envs[1:]
+			l.mu.Unlock()
+			return env
+		}
+		l.mu.Unlock()
+		select {
+		case <-l.more:
+		case <-time.After(20 * time.Second):
+			t.Fatal("the leader was told nothing more")
+		}
+	}
+}
+
+// up waits for the session of a new connection.
+func (l *leader) up(t testing.TB) wire.Envelope {
+	t.Helper()
+	env := l.next(t)
+	if env.Up == nil {
+		t.Fatalf("got %s, want Up", show(env))
+	}
+	return env
+}
+
+// ended waits for the session's Down and returns its code.
+func (l *leader) ended(t testing.TB) string {
+	t.Helper()
+	for {
+		if env := l.next(t); env.Down != nil {
+			if env.Down.Message == "" {
+				t.Error("Down without a reason")
+			}
+			return env.Down.Code
+		}
+	}
+}
+
+// peer is an agent that does just what a test tells it.
+type peer struct {
+	conn   *websocket.Conn
+	format wire.Format
+}
+
+func (b *bundle) dial(t testing.TB, f wire.Format) *peer {
+	t.Helper()
+	conn, _, err := websocket.Dial(t.Context(), b.url, &websocket.DialOptions{Subprotocols: []string{f.Subprotocol()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.SetReadLimit(wire.MaxFrame)
+	t.Cleanup(func() { conn.CloseNow() })
+	return &peer{conn, f}
+}
+
+// connect dials, says hello, and returns when the leader knows.
+func (b *bundle) connect(t testing.TB, f wire.Format, id string) (*peer, wire.Envelope) {
+	t.Helper()
+	p := b.dial(t, f)
+	p.send(t, wire.Message{Hello: hello(id)})
+	return p, b.leader.up(t)
+}
+
+func hello(id string) *wire.Hello {
+	return &wire.Hello{Protocol: 1, ID: id, Capabilities: []job.Capability{{Type: "echo"}}, Slots: 2}
+}
+
+func (p *peer) send(t testing.TB, msgs ...wire.Message) {
+	t.Helper()
+	b, err := wire.AppendFrame(nil, p.format, msgs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.raw(t, p.format.Binary(), b)
+}
+
+func (p *peer) raw(t testing.TB, binary bool, b []byte) {
+	t.Helper()
+	typ := websocket.MessageText
+	if binary {
+		typ = websocket.MessageBinary
+	}
+	if err := p.conn.Write(t.Context(), typ, b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// receive returns the messages of the next frame.
+func (p *peer) receive(t testing.TB) []wire.Message {
+	t.Helper()
+	msgs, err := p.read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return msgs
+}
+
+func (p *peer) read(ctx context.Context) ([]wire.Message, error) {
+	typ, b, err := p.conn.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if (typ == websocket.MessageBinary) != p.format.Binary() {
+		return nil, errors.New("a frame of the wrong type")
+	}
+	return wire.DecodeFrame(p.format, b, wire.Limits{})
+}
+
+// refused waits for the error with which the node closes.
+func (p *peer) refused(t testing.TB) (*wire.Error, websocket.StatusCode) {
+	t.Helper()
+	var last *wire.Error
+	for {
+		msgs, err := p.read(t.Context())
+		if err != nil {
+			return last, websocket.CloseStatus(err)
+		}
+		for _, m := range msgs {
+			if m.Error != nil {
+				last = m.Error
+			}
+		}
+	}
+}
+
+func show(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	return string(b)
+}
+
+func equal(t testing.TB, what string, got, want any) {
+	t.Helper()
+	if g, w := show(got), show(want); g != w {
+		t.Errorf("%s:\n got %s\nwant %s", what, g, w)
+	}
+}
+
+func formats(t *testing.T, run func(t *testing.T, f wire.Format)) {
+	for _, f := range []wire.Format{wire.Msgpack, wire.JSON} {
+		t.Run(f.String(), func(t *testing.T) { run(t, f) })
+	}
+}
+
+func TestHandshake(t *testing.T) {
+	upgrade := map[string]string{
+		"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+		"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+	}
+	ask := func(t *testing.T, url string, header map[string]string) (*http.Response, map[string]any) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k, v := range header {
+			req.Header.Set(k, v)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var problem map[string]any
+		if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/problem+json") {
+			if err := json.NewDecoder(resp.Body).Decode(&problem); err != nil {
+				t.Error(err)
+			}
+		}
+		return resp, problem
+	}
+	with := func(more ...string) map[string]string {
+		h := map[string]string{}
+		for k, v := range upgrade {
+			h[k] = v
+		}
+		for i := 0; i < len(more); i += 2 {
+			h[more[i]] = more[i+1]
+		}
+		return h
+	}
+	b := setup(t)
+	for _, tt := range []struct {
+		name   string
+		header map[string]string
+		status int
+		code   any
+	}{
+		{"without an upgrade", nil, http.StatusUpgradeRequired, "websocket_required"},
+		{"without a subprotocol", with(), http.StatusBadRequest, "subprotocol_required"},
+		{"with other subprotocols", with("Sec-WebSocket-Protocol", "mqtt, graphql-ws"), http.StatusBadRequest, "subprotocol_required"},
+		{"from a page elsewhere", with("Sec-WebSocket-Protocol", wire.SubprotocolJSON, "Origin", "https://evil.example"), http.StatusForbidden, nil},
+		{"from a page without an origin", with("Sec-WebSocket-Protocol", wire.SubprotocolJSON, "Origin", "null"), http.StatusForbidden, nil},
+		{"with a bad key", with("Sec-WebSocket-Protocol", wire.SubprotocolJSON, "Sec-WebSocket-Key", "x"), http.StatusBadRequest, nil},
+	} {
+		t.Run(strings.ReplaceAll(tt.name, " ", "_"), func(t *testing.T) {
+			resp, problem := ask(t, b.url, tt.header)
+			if resp.StatusCode != tt.status || tt.code != nil && problem["code"] != tt.code {
+				t.Errorf("got %d %v, want %d %v", resp.StatusCode, problem, tt.status, tt.code)
+			}
+		})
+	}
+
+	t.Run("prefers_MessagePack", func(t *testing.T) {
+		conn, _, err := websocket.Dial(t.Context(), b.url, &websocket.DialOptions{
+			Subprotocols: []string{"x", wire.SubprotocolJSON, wire.SubprotocolMsgpack},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.CloseNow()
+		if got := conn.Subprotocol(); got != wire.SubprotocolMsgpack {
+			t.Errorf("got %s", got)
+		}
+	})
+
+	t.Run("is_refused_when_the_node_is_full", func(t *testing.T) {
+		b := setup(t, func(c *Config) { c.MaxSessions = 1 })
+		b.connect(t, wire.JSON, "a1")
+		resp, problem := ask(t, b.url, with("Sec-WebSocket-Protocol", wire.SubprotocolJSON))
+		if resp.StatusCode != http.StatusServiceUnavailable || problem["code"] != "too_many_agents" || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("got %d %v", resp.StatusCode, problem)
+		}
+	})
+
+	t.Run("is_refused_when_the_hub_does_not_run", func(t *testing.T) {
+		srv := httptest.NewServer(New(Config{Node: "n1", ToLeader: func([]wire.Envelope) {}}))
+		defer srv.Close()
+		resp, problem := ask(t, srv.URL, with("Sec-WebSocket-Protocol", wire.SubprotocolJSON))
+		if resp.StatusCode != http.StatusServiceUnavailable || problem["code"] != "shutting_down" {
+			t.Errorf("got %d %v", resp.StatusCode, problem)
+		}
+	})
+}
+
+func TestSession(t *testing.T) {
+	formats(t, func(t *testing.T, f wire.Format) {
+		b := setup(t)
+		p, up := b.connect(t, f, "a1")
+		if up.Session == "" || up.Node != "n1" || up.Agent != "a1" {
+			t.Errorf("up: %s", show(up))
+		}
+		want := hello("a1")
+		want.Name, want.Queues = "a1", []string{"default"}
+		equal(t, "hello with its defaults", up.Up, want)
+
+		given := &wire.Welcome{Lease: 15000, Margin: 2000, Heartbeat: 5000, Drop: []wire.Held{{Job: 1, Fence: 2}}}
+		b.to(up, wire.Message{Welcome: given})
+		equal(t, "welcome", p.receive(t), []wire.Message{{Welcome: &wire.Welcome{
+			Session: up.Session, Node: "n1", Cluster: "c1", Lease: 15000, Margin: 2000, Heartbeat: 5000,
+			Nodes: []string{"http://127.0.0.1:7700"}, Drop: given.Drop,
+		}}})
+		if given.Session != "" {
+			t.Error("the leader's own message was changed")
+		}
+
+		// What is delivered together comes in one frame, in order.
+		down := []wire.Message{
+			{Dispatch: &wire.Dispatch{Job: 1, Fence: 7, Type: "echo", Queue: "default", Attempt: 1, MaxAttempts: 5, Payload: job.JSON(`{"a":"<b>"}`)}},
+			{Dispatch: &wire.Dispatch{Job: 2, Fence: 7, Type: "echo", Queue: "default", Attempt: 1, MaxAttempts: 5, PayloadBytes: []byte{0, 255}}},
+			{Beat: &wire.Beat{Seq: 1}},
+			{Cancel: &wire.Cancel{Job: 1, Fence: 7, Grace: 10}},
+		}
+		b.to(up, down...)
+		equal(t, "frame", p.receive(t), down)
+
+		// What comes in one frame goes on in one envelope.
+		said := []wire.Message{
+			{Ack: &wire.Ack{Job: 1, Fence: 7}},
+			{Ack: &wire.Ack{Job: 2, Fence: 7}},
+			{Start: &wire.Start{Job: 1, Fence: 7, Running: 1000}},
+			{Result: &wire.Result{Job: 1, Fence: 7, Outcome: "completed", Result: job.JSON(`{"b":1}`)}},
+			{Reject: &wire.Reject{Job: 2, Fence: 7, Reason: "no"}},
+			{Heartbeat: &wire.Heartbeat{Seq: 2, Gauges: map[string]float64{"cpu": 0.5}}},
+			{Drain: &wire.Drain{Reason: "enough"}},
+		}
+		p.send(t, said...)
+		env := b.leader.next(t)
+		equal(t, "envelope", env, wire.Envelope{Session: up.Session, Node: "n1", Agent: "a1", Messages: said})
+
+		p.send(t, wire.Message{Bye: &wire.Bye{Reason: "done"}})
+		equal(t, "bye", b.leader.next(t).Messages, []wire.Message{{Bye: &wire.Bye{Reason: "done"}}})
+		if _, status := p.refused(t); status != websocket.StatusNormalClosure {
+			t.Errorf("closed with %v", status)
+		}
+		if code := b.leader.ended(t); code != "bye" {
+			t.Errorf("down with %s", code)
+		}
+	})
+
+	t.Run("ends_when_the_agent_closes", func(t *testing.T) {
+		b := setup(t)
+		p, _ := b.connect(t, wire.JSON, "a1")
+		p.conn.Close(websocket.StatusNormalClosure, "")
+		if code := b.leader.ended(t); code != "closed" {
+			t.Errorf("down with %s", code)
+		}
+	})
+
+	t.Run("ends_when_the_connection_breaks", func(t *testing.T) {
+		b := setup(t)
+		p, _ := b.connect(t, wire.JSON, "a1")
+		p.conn.CloseNow()
+		if code := b.leader.ended(t); code != "lost" {
+			t.Errorf("down with %s", code)
+		}
+	})
+
+	t.Run("of_an_agent_that_falls_silent_ends", func(t *testing.T) {
+		b := setup(t)
+		p, up := b.connect(t, wire.JSON, "a1")
+		b.to(up, wire.Message{Welcome: &wire.Welcome{Heartbeat: 5}})
+		if e, _ := p.refused(t); e == nil || e.Code != "silent" || e.Fatal {
+			t.Errorf("got %s", show(e))
+		}
+		if code := b.leader.ended(t); code != "silent" {
+			t.Errorf("down with %s", code)
+		}
+	})
+
+	t.Run("without_a_hello_ends", func(t *testing.T) {
+		b := setup(t, func(c *Config) { c.HelloTimeout = 10 * time.Millisecond })
+		if e, _ := b.dial(t, wire.JSON).refused(t); e == nil || e.Code != "hello_timeout" || e.Fatal {
+			t.Errorf("got %s", show(e))
+		}
+	})
+
+	t.Run("answers_pings", func(t *testing.T) {
+		b := setup(t)
+		p, _ := b.connect(t, wire.JSON, "a1")
+		ctx := p.conn.CloseRead(t.Context())
+		if err := p.conn.Ping(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// to delivers messages to the session of env.
+func (b *bundle) to(env wire.Envelope, msgs ...wire.Message) {
+	b.hub.Deliver([]wire.Envelope{{Session: env.Session, Node: env.Node, Agent: env.Agent, Messages: msgs}})
+}
+
+func TestReplacedSession(t *testing.T) {
+	b := setup(t)
+	old, first := b.connect(t, wire.Msgpack, "a1")
+	now, second := b.connect(t, wire.Msgpack, "a1")
+	if first.Session == second.Session {
+		t.Fatal("two connections have one session")
+	}
+	why := &wire.Error{Code: "replaced", Message: "the agent connected again", Fatal: true}
+	b.hub.Deliver([]wire.Envelope{{Session: first.Session, Messages: []wire.Message{{Beat: &wire.Beat{Seq: 3}}}, Down: why}})
+	if msgs := old.receive(t); len(msgs) != 2 || msgs[0].Beat == nil {
+		t.Errorf("got %s before the end", show(msgs))
+	} else {
+		equal(t, "error", msgs[1].Error, why)
+	}
+	if _, err := old.read(t.Context()); websocket.CloseStatus(err) != websocket.StatusPolicyViolation {
+		t.Errorf("the old connection ended with %v", err)
+	}
+	if code := b.leader.ended(t); code != "replaced" {
+		t.Errorf("down with %s", code)
+	}
+	b.to(second, wire.Message{Beat: &wire.Beat{Seq: 4}})
+	equal(t, "the new connection", now.receive(t), []wire.Message{{Beat: &wire.Beat{Seq: 4}}})
+	b.to(first, wire.Message{Beat: &wire.Beat{Seq: 5}}) // to nobody
+}
+
+func TestShutdown(t *testing.T) {
+	b := setup(t, func(c *Config) { c.CloseTimeout = time.Minute })
+	var peers []*peer
+	for i := range 20 {
+		p, up := b.connect(t, wire.Format(i%2), fmt.Sprintf("a%d", i))
+		b.to(up, wire.Message{Welcome: &wire.Welcome{Heartbeat: 5000}})
+		peers = append(peers, p)
+	}
+	silent := b.dial(t, wire.JSON) // has not said hello
+	go func() {
+		silent.read(context.Background()) //nolint:usetesting // the bye
+		silent.conn.Close(websocket.StatusNormalClosure, "")
+	}()
+	follower := b.hub.FollowLog(1)
+	b.stop()
+	for _, p := range peers {
+		p.receive(t) // welcome
+		equal(t, "last words", p.receive(t), []wire.Message{{Bye: &wire.Bye{Reason: "the node is shutting down", Reconnect: true}}})
+		// A result that was under way is still taken.
+		p.send(t, wire.Message{Result: &wire.Result{Job: 1, Fence: 2, Outcome: "completed"}})
+		p.conn.Close(websocket.StatusNormalClosure, "")
+	}
+	<-b.done
+	if _, ok := <-follower.C; ok {
+		t.Error("the follower goes on")
+	}
+	results, downs := 0, 0
+	for range 2 * len(peers) {
+		env := b.leader.next(t)
+		if env.Down != nil {
+			downs++
+			if env.Down.Code != "shutdown" {
+				t.Errorf("down with %s", env.Down.Code)
+			}
+		}
+		results += len(env.Messages)
+	}
+	if downs != len(peers) || results != len(peers) {
+		t.Errorf("%d downs and %d results, want %d of each", downs, results, len(peers))
+	}
+	if n := len(b.hub.list()); n != 0 {
+		t.Errorf("%d sessions are left", n)
+	}
+}
+
+func TestShutdownDoesNotWaitForADeafAgent(t *testing.T) {
+	b := setup(t, func(c *Config) { c.CloseTimeout = 10 * time.Millisecond })
+	b.connect(t, wire.JSON, "a1") // and never reads
+	p, _ := b.connect(t, wire.JSON, "a2")
+	b.stop()
+	equal(t, "last words", p.receive(t)[0].Bye, &wire.Bye{Reason: "the node is shutting down", Reconnect: true})
+	if _, err := p.read(t.Context()); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+		t.Errorf("an agent that does not close was closed with %v", err)
+	}
+	<-b.done
+	for range 2 {
+		if code := b.leader.ended(t); code != "shutdown" {
+			t.Errorf("down with %s", code)
+		}
+	}
+}
+
+func TestSlowAgent(t *testing.T) {
+	big := wire.Message{Dispatch: &wire.Dispatch{Job: 1, Fence: 1, PayloadBytes: make([]byte, job.MaxPayload)}}
+	t.Run("that_takes_no_frame_in_time_is_disconnected", func(t *testing.T) {
+		b := setup(t, func(c *Config) { c.WriteTimeout = 20 * time.Millisecond })
+		_, up := b.connect(t, wire.Msgpack, "a1")
+		for range 40 { // more than the sockets' buffers hold
+			b.to(up, big)
+		}
+		if code := b.leader.ended(t); code != "slow_agent" {
+			t.Errorf("down with %s", code)
+		}
+	})
+
+	t.Run("that_has_too_much_waiting_is_disconnected", func(t *testing.T) {
+		b := setup(t, func(c *Config) { c.QueueMessages = 1000 })
+		_, up := b.connect(t, wire.Msgpack, "a1")
+		for range 40 {
+			b.to(up, big)
+		}
+		for range 1100 {
+			b.to(up, wire.Message{Beat: &wire.Beat{}})
+		}
+		if code := b.leader.ended(t); code != "slow_agent" {
+			t.Errorf("down with %s", code)
+		}
+	})
+
+	t.Run("does_not_fill_the_memory_with_dispatches", func(t *testing.T) {
+		b := setup(t, func(c *Config) { c.QueueBytes = 3 << 20 })
+		p, up := b.connect(t, wire.Msgpack, "a1")
+		for range 100 {
+			b.to(up, big)
+		}
+		b.to(up, wire.Message{Beat: &wire.Beat{Seq: 9}})
+		got := 0
+		for {
+			msgs := p.receive(t)
+			if n := len(msgs); msgs[n-1].Beat != nil {
+				got += n - 1
+				break
+			}
+			got += len(msgs)
+		}
+		if got == 0 || got == 100 {
+			t.Errorf("%d of 100 dispatches came", got)
+		}
+	})
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	http.DefaultClient.CloseIdleConnections()
+	os.Exit(code)
+}
