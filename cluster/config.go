@@ -1,0 +1,148 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/orrery-io/orrery/command"
+	"github.com/orrery-io/orrery/fsm"
+	"github.com/orrery-io/orrery/job"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Machine is the state machine as this package uses it: *fsm.Machine, which
+// documents the methods. Apply and Install are called from one goroutine.
+type Machine interface {
+	Apply(entries []fsm.Entry) ([][]command.Result, error)
+	Applied() (index, term uint64)
+	WaitApplied(ctx context.Context, index uint64) error
+	LastTime() job.Time
+	ClusterID() string
+	SchemaVersion() int
+
+	Marker() (fsm.Marker, bool)
+	Mark(ctx context.Context, m fsm.Marker) error
+	StoreConfiguration(index uint64, conf []byte)
+	Configuration() (index uint64, conf []byte)
+	CopyTo(ctx context.Context, path string) (size int64, err error)
+	Install(ctx context.Context, path string) (fsm.Marker, error)
+	Synced() uint64
+}
+
+var _ Machine = (*fsm.Machine)(nil)
+
+// Config describes one node's part in the cluster.
+type Config struct {
+	// ID names the node for ever. Required.
+	ID string
+	// Dir is the folder of the log. It is created when it is missing. Required.
+	Dir string
+	// Machine is what the log is applied to. Its Run must run while Run does.
+	// Required.
+	Machine Machine
+	// Version of the program is written into every entry.
+	Version string
+	// Prepare is called by the leader for each entry just before it is encoded. It may
+	// set Submit.Assign; the items must not be changed otherwise, or kept after done
+	// was called. done gets the entry's results or the reason why there are none, in
+	// the order of the log, and must not wait. Nil does nothing.
+	Prepare func(items []command.Item) (done func([]command.Result, error))
+	// Lead is called for each term of leadership, once everything committed before is
+	// applied. ctx ends with the leadership; the next term waits for Lead to return.
+	// An error before that ends the node. Nil does nothing.
+	Lead func(ctx context.Context, term uint64) error
+	// OnHang is called when the disk holds up a write to the log for longer than
+	// WriteTimeout. Run returns then without waiting for that write, and the process
+	// should exit: such a node still answers heartbeats, so no other takes over. Nil
+	// does nothing.
+	OnHang func(error)
+
+	// Transport connects the nodes. Nil means that this node is alone, and forms a
+	// cluster of itself when its folder is empty.
+	Transport raft.Transport
+	// Founders are the voters of a new cluster, the same list on each of them. It
+	// counts only while the folder is empty, and only together with Transport. Empty
+	// means to wait until a leader adds this node.
+	Founders []raft.Server
+
+	// HeartbeatTimeout is how long a follower hears nothing before it asks for an
+	// election; zero means 500ms. A node that is the only voter elects itself at once.
+	HeartbeatTimeout time.Duration
+	// ElectionTimeout is how long an election may take; zero means 500ms.
+	ElectionTimeout time.Duration
+	// LeaseTimeout is how long a leader leads without hearing from a majority; zero
+	// means 250ms.
+	LeaseTimeout time.Duration
+	// WriteTimeout is how long a write to the log may take; zero means 5s.
+	WriteTimeout time.Duration
+
+	// SnapshotInterval is the longest time between two markers while there is anything
+	// new; zero means 2m.
+	SnapshotInterval time.Duration
+	// SnapshotThreshold is after how many bytes of log a marker is set; zero means
+	// 64 MiB.
+	SnapshotThreshold int64
+	// TrailingLogs is how many entries before the marker stay in the log for followers
+	// that are a little behind, as far as they fit into half of SnapshotThreshold;
+	// zero means 8192. A node alone keeps few.
+	TrailingLogs uint64
+	// PinGrace is how long the log stays as long as a follower needs it after a
+	// snapshot was sent; zero means 30s.
+	PinGrace time.Duration
+
+	// MaxEntryItems and MaxEntryBytes bound an entry; zero means 1000 and 512 KiB. A
+	// single command larger than that gets an entry of its own.
+	MaxEntryItems, MaxEntryBytes int
+	// MaxQueuedItems and MaxQueuedBytes bound what waits for the proposer; callers
+	// beyond that wait for room. Zero means 65536 and 64 MiB.
+	MaxQueuedItems, MaxQueuedBytes int
+
+	// Log gets what the node has to tell; nil means nowhere.
+	Log *slog.Logger
+	// Registerer gets the metrics; nil means none.
+	Registerer prometheus.Registerer
+}
+
+// maxAppend is how many entries are sent to a follower or applied at once. With
+// entries of 512 KiB that is 32 MiB.
+const maxAppend = 64
+
+func (cfg Config) withDefaults() (Config, error) {
+	switch {
+	case cfg.ID == "":
+		return cfg, errors.New("cluster: Config.ID is required")
+	case cfg.Dir == "":
+		return cfg, errors.New("cluster: Config.Dir is required")
+	case cfg.Machine == nil:
+		return cfg, errors.New("cluster: Config.Machine is required")
+	}
+	if cfg.Prepare == nil {
+		cfg.Prepare = func([]command.Item) func([]command.Result, error) { return func([]command.Result, error) {} }
+	}
+	if cfg.Lead == nil {
+		cfg.Lead = func(ctx context.Context, _ uint64) error { <-ctx.Done(); return nil }
+	}
+	if cfg.OnHang == nil {
+		cfg.OnHang = func(error) {}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg.HeartbeatTimeout = cmp.Or(cfg.HeartbeatTimeout, 500*time.Millisecond)
+	cfg.ElectionTimeout = cmp.Or(cfg.ElectionTimeout, 500*time.Millisecond)
+	cfg.LeaseTimeout = cmp.Or(cfg.LeaseTimeout, 250*time.Millisecond)
+	cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, 5*time.Second)
+	cfg.SnapshotInterval = cmp.Or(cfg.SnapshotInterval, 2*time.Minute)
+	cfg.SnapshotThreshold = cmp.Or(cfg.SnapshotThreshold, 64<<20)
+	cfg.TrailingLogs = cmp.Or(cfg.TrailingLogs, 8192)
+	cfg.PinGrace = cmp.Or(cfg.PinGrace, 30*time.Second)
+	cfg.MaxEntryItems = cmp.Or(cfg.MaxEntryItems, 1000)
+	cfg.MaxEntryBytes = cmp.Or(cfg.MaxEntryBytes, 512<<10)
+	cfg.MaxQueuedItems = cmp.Or(cfg.MaxQueuedItems, 65536)
+	cfg.MaxQueuedBytes = cmp.Or(cfg.MaxQueuedBytes, 64<<20)
+	return cfg, nil
+}

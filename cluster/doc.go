@@ -1,0 +1,35 @@
+// Package cluster makes every change durable and gives it its place in one order:
+// it runs Raft, hands what is committed to the state machine (fsm), and tells the
+// leader when it leads.
+//
+// # Proposing
+//
+// All changes go through Node.Propose. One goroutine collects the commands of all
+// callers, whatever their kind, and puts as many as there are into one log entry as
+// soon as the entry before has returned: an idle node records at once, a busy one
+// commits many commands with one fsync. Nothing waits for a batch to fill.
+//
+//	callers → queue → proposer: Prepare, encode → raft: log, fsync, commit
+//	                                                  ↓
+//	callers ← completer: done, results ←──────── Machine.Apply
+//
+// A caller learns one of three things: the result, that nothing was recorded
+// (job.ErrNotLeader, job.ErrClosed, the context's error), or that nobody can tell
+// (job.ErrOutcomeUnknown).
+//
+// # Terms
+//
+// When this node wins an election it waits until everything committed before is
+// applied, gives an empty cluster its schema and id, opens the proposer, and calls
+// Config.Lead. When it loses the leadership, the context of Lead ends, and the next
+// term waits until Lead has returned.
+//
+// # Snapshots
+//
+// The local database is the snapshot. What Raft calls a snapshot is a marker here, a
+// row in that database which says up to which entry it is complete on disk, so that
+// the log before it may go. Only when another node needs a snapshot is the database
+// copied, while work goes on, and streamed. See snapshot.go for the rules that keep
+// markers, copies and the log in step, and start.go for what is checked at start:
+// a log or a database that was lost or cut is never passed over in silence.
+package cluster

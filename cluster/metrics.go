@@ -1,0 +1,90 @@
+package cluster
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics is everything that this package measures.
+type metrics struct {
+	proposals   *prometheus.CounterVec
+	items       prometheus.Histogram
+	bytes       prometheus.Histogram
+	commit      prometheus.Histogram
+	write       prometheus.Histogram
+	terms       prometheus.Counter
+	markers     prometheus.Counter
+	copies      prometheus.Counter
+	installs    prometheus.Counter
+	ok, unknown prometheus.Counter
+	refused     prometheus.Counter
+}
+
+func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		proposals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "orrery_cluster_proposals_total",
+			Help: "Commands proposed, by what became of them.",
+		}, []string{"outcome"}),
+		items: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "orrery_cluster_entry_items",
+			Help:    "Commands in one log entry.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 11),
+		}),
+		bytes: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "orrery_cluster_entry_bytes",
+			Help:    "Size of one log entry.",
+			Buckets: prometheus.ExponentialBuckets(256, 4, 8),
+		}),
+		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "orrery_cluster_commit_seconds",
+			Help:    "Time from proposing an entry to having applied it.",
+			Buckets: prometheus.ExponentialBuckets(0.0002, 2, 16),
+		}),
+		write: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "orrery_cluster_log_write_seconds",
+			Help:    "Time for writing entries to the log, with fsync.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
+		}),
+		terms: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "orrery_cluster_terms_total",
+			Help: "Terms of leadership that this node began.",
+		}),
+		markers: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "orrery_cluster_markers_total",
+			Help: "Local snapshots: markers set in the database.",
+		}),
+		copies: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "orrery_cluster_snapshot_copies_total",
+			Help: "Copies of the database made for other nodes.",
+		}),
+		installs: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "orrery_cluster_snapshot_installs_total",
+			Help: "Databases received from another node and installed.",
+		}),
+	}
+	m.ok = m.proposals.WithLabelValues("ok")
+	m.unknown = m.proposals.WithLabelValues("unknown")
+	m.refused = m.proposals.WithLabelValues("refused")
+	if reg != nil {
+		reg.MustRegister(m.proposals, m.items, m.bytes, m.commit, m.write, m.terms, m.markers, m.copies, m.installs,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "orrery_cluster_queued_items",
+				Help: "Commands that wait for the proposer.",
+			}, func() float64 { return float64(n.proposer.queued()) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "orrery_cluster_is_leader",
+				Help: "1 while this node leads.",
+			}, func() float64 {
+				if n.IsLeader() {
+					return 1
+				}
+				return 0
+			}),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "orrery_cluster_applied_index",
+				Help: "Index of the newest applied entry.",
+			}, func() float64 {
+				applied, _ := n.cfg.Machine.Applied()
+				return float64(applied)
+			}))
+	}
+	return m
+}

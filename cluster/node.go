@@ -1,0 +1,279 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/orrery-io/orrery/command"
+	"github.com/orrery-io/orrery/internal/obs"
+	"github.com/orrery-io/orrery/job"
+)
+
+// Node is this process's part in the cluster. Its methods may be called at any time,
+// from any goroutine.
+type Node struct {
+	cfg       Config
+	log       *slog.Logger
+	metrics   *metrics
+	store     *logStore
+	snaps     *snapshots
+	adapter   *adapter
+	clock     *clock
+	proposer  *proposer
+	transport raft.Transport
+	plan      plan
+
+	raft     atomic.Pointer[raft.Raft] // nil until Run has started it
+	term     atomic.Uint64             // the term in which this node leads and takes proposals; zero: none
+	ctx      atomic.Pointer[context.Context]
+	reads    chan chan error // asks verify whether this node leads
+	dead     context.Context //nolint:containedctx // the life of the node itself: ends with fail
+	fail     context.CancelCauseFunc
+	hung     chan struct{} // closed by hang
+	onHang   sync.Once
+	leftOpen bool // the disk hangs: Run must not touch the log again
+
+	mu     sync.Mutex
+	stop   context.CancelFunc // of Run; nil while it doesn't run
+	closed bool
+	over   chan struct{} // closed when Run has returned, or Close without it
+}
+
+// New opens the log and compares it with the database; it starts nothing. Its errors
+// are sentences for the person who starts the node. A Node that is never run must be
+// closed.
+func New(cfg Config) (*Node, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	bolt, err := openLog(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg, log: cfg.Log.With(obs.Node(cfg.ID)), clock: &clock{}, transport: cfg.Transport,
+		reads: make(chan chan error), hung: make(chan struct{}), over: make(chan struct{})}
+	n.dead, n.fail = context.WithCancelCause(context.Background())
+	n.proposer = newProposer(cfg, n.clock)
+	n.metrics = newMetrics(n, cfg.Registerer)
+	n.store = &logStore{
+		bolt: bolt, timeout: cfg.WriteTimeout, metrics: n.metrics,
+		applied: func() uint64 { i, _ := cfg.Machine.Applied(); return i },
+		fail:    n.fail, hang: n.hang,
+	}
+	n.snaps = newSnapshots(cfg, n.store, n.metrics, n.runCtx)
+	n.store.trimmable, n.store.marker = n.snaps.trimmable, n.snaps.marker
+	n.adapter = &adapter{machine: cfg.Machine, snaps: n.snaps, metrics: n.metrics, fail: n.fail, ctx: n.runCtx}
+	n.proposer.metrics, n.proposer.fail = n.metrics, n.fail
+	n.proposer.apply = func(data []byte) raft.ApplyFuture { return n.raft.Load().Apply(data, 0) }
+	if n.transport == nil {
+		n.transport = alone(cfg.ID)
+	}
+	if err := n.store.load(); err != nil {
+		return nil, errors.Join(err, bolt.Close())
+	}
+	if n.plan, err = n.examine(); err != nil {
+		return nil, errors.Join(err, bolt.Close())
+	}
+	return n, nil
+}
+
+// alone is the transport of a node without others. It reaches only itself.
+func alone(id string) raft.Transport {
+	addr, t := raft.NewInmemTransport(raft.ServerAddress(id))
+	t.Connect(addr, t)
+	return t
+}
+
+// hang ends Run without waiting for the disk.
+func (n *Node) hang(err error) {
+	n.onHang.Do(func() {
+		n.fail(err)
+		close(n.hung)
+		n.cfg.OnHang(err)
+	})
+}
+
+// runCtx is the context of Run, for work that raft asks for.
+func (n *Node) runCtx() context.Context {
+	if ctx := n.ctx.Load(); ctx != nil {
+		return *ctx
+	}
+	return n.dead
+}
+
+// Propose records items, in this order, and returns one result per item. Items of one
+// call go into the log together unless they exceed an entry. The items belong to the
+// node from now on, even after Propose has returned an error.
+//
+// Errors: job.ErrNotLeader, job.ErrClosed and the cause of ctx mean that nothing was
+// recorded; job.ErrOutcomeUnknown that it may have been, in part or as a whole. A
+// command that was refused is no error of Propose but of its Result.
+func (n *Node) Propose(ctx context.Context, items ...command.Item) ([]command.Result, error) {
+	return n.proposer.propose(ctx, items)
+}
+
+// ReadIndex returns an index such that a reader who sees everything up to it sees
+// everything that was acknowledged, on any node, before ReadIndex was called; here it
+// is applied when ReadIndex returns. It asks a majority whether this node still leads.
+func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
+	term := n.term.Load()
+	if term == 0 {
+		return 0, n.refusal()
+	}
+	// Acknowledged means applied by the leader of the time: by this node in its term,
+	// or before the barrier with which the term began.
+	index := n.adapter.lastCommand.Load()
+	answer := make(chan error, 1)
+	select {
+	case n.reads <- answer:
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	case <-n.over:
+		return 0, job.ErrClosed
+	}
+	select {
+	case err := <-answer:
+		if err != nil || n.term.Load() != term {
+			return 0, n.refusal()
+		}
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+	return index, n.cfg.Machine.WaitApplied(ctx, index)
+}
+
+// verify answers ReadIndex: one question to the majority for all who ask meanwhile.
+func (n *Node) verify(ctx context.Context, r *raft.Raft) {
+	var waiting []chan error
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case answer := <-n.reads:
+			waiting = append(waiting[:0], answer)
+		}
+		for more := true; more; {
+			select {
+			case answer := <-n.reads:
+				waiting = append(waiting, answer)
+			default:
+				more = false
+			}
+		}
+		err := r.VerifyLeader().Error()
+		for _, answer := range waiting {
+			answer <- err
+		}
+	}
+}
+
+func (n *Node) refusal() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed || n.dead.Err() != nil {
+		return job.ErrClosed
+	}
+	return job.ErrNotLeader
+}
+
+// IsLeader reports whether this node leads and takes proposals.
+func (n *Node) IsLeader() bool {
+	r := n.raft.Load()
+	return n.term.Load() != 0 && r != nil && r.State() == raft.Leader
+}
+
+// Close releases the log. While Run runs it ends Run and waits for it. It may be
+// called more than once.
+func (n *Node) Close() {
+	n.mu.Lock()
+	stop, was := n.stop, n.closed
+	n.closed = true
+	n.mu.Unlock()
+	switch {
+	case stop != nil:
+		stop()
+		<-n.over
+	case !was:
+		n.release()
+		close(n.over)
+	default:
+		<-n.over
+	}
+}
+
+// release closes the log.
+func (n *Node) release() {
+	if err := n.store.bolt.Close(); err != nil {
+		n.log.Error("close the log", obs.Err(err))
+	}
+}
+
+// Server is one member of the cluster.
+type Server struct {
+	ID      string `json:"id"`
+	Address string `json:"address"`
+	Voter   bool   `json:"voter"`
+}
+
+// Status is what this node knows of the cluster at one moment.
+type Status struct {
+	ID        string `json:"id"`
+	ClusterID string `json:"cluster_id"`
+	// State is "starting", "follower", "candidate", "leader" or "stopped".
+	State string `json:"state"`
+	// Leader is the id of the leader, "" while none is known.
+	Leader string `json:"leader"`
+	Term   uint64 `json:"term"`
+	// Commit is up to where the log is known to be decided, Applied how much of it the
+	// state machine has.
+	Commit  uint64 `json:"commit"`
+	Applied uint64 `json:"applied"`
+	// Synced is how much is in the database, on disk, and Snapshot its marker.
+	Synced   uint64 `json:"synced"`
+	Snapshot uint64 `json:"snapshot"`
+	// LogFirst and LogLast are the entries that are kept, both zero for none.
+	LogFirst uint64   `json:"log_first"`
+	LogLast  uint64   `json:"log_last"`
+	Servers  []Server `json:"servers"`
+	// LastContact is when the leader was last heard of; zero on the leader itself.
+	LastContact time.Time `json:"last_contact,omitzero"`
+}
+
+// Status returns how the node stands. Before Run and after it most of it is empty.
+func (n *Node) Status() Status {
+	st := Status{ID: n.cfg.ID, ClusterID: n.cfg.Machine.ClusterID(), State: "starting", Synced: n.cfg.Machine.Synced()}
+	st.Applied, _ = n.cfg.Machine.Applied()
+	if m, ok := n.cfg.Machine.Marker(); ok {
+		st.Snapshot = m.Index
+	}
+	r := n.raft.Load()
+	if r == nil {
+		return st
+	}
+	_, leader := r.LeaderWithID()
+	st.Leader, st.Term, st.Commit = string(leader), r.CurrentTerm(), r.CommitIndex()
+	switch r.State() {
+	case raft.Leader:
+		st.State = "leader"
+	case raft.Candidate:
+		st.State = "candidate"
+	case raft.Shutdown:
+		st.State = "stopped"
+		return st
+	default:
+		st.State = "follower"
+		st.LastContact = r.LastContact()
+	}
+	st.LogFirst, _ = n.store.FirstIndex() // zero when the node is stopping
+	st.LogLast, _ = n.store.LastIndex()
+	for _, s := range r.GetConfiguration().Configuration().Servers {
+		st.Servers = append(st.Servers, Server{ID: string(s.ID), Address: string(s.Address), Voter: s.Suffrage == raft.Voter})
+	}
+	return st
+}

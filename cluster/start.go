@@ -1,0 +1,203 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/hashicorp/raft"
+	"github.com/orrery-io/orrery/fsm"
+	"github.com/orrery-io/orrery/internal/obs"
+)
+
+// Raft's own keys in the stable store.
+var (
+	keyCurrentTerm  = []byte("CurrentTerm")
+	keyLastVoteTerm = []byte("LastVoteTerm")
+)
+
+// standing is what the log and the database of this node say about each other.
+type standing struct {
+	first, last       uint64 // the log; zero when it is empty
+	term, voted       uint64 // raft's
+	applied, appliedT uint64 // the database
+	marker            fsm.Marker
+	marked            bool
+	known, installed  uint64 // keyMarker, keyInstalled
+}
+
+// plan is what must happen before raft starts.
+type plan struct {
+	found bool // the folder is empty
+	wipe  bool // an install was interrupted before the old log was dropped
+	mark  bool // the marker may advance to what is applied
+}
+
+func (n *Node) standing() (st standing, err error) {
+	read := func(to *uint64, from func() (uint64, error)) {
+		if err == nil {
+			*to, err = from()
+		}
+	}
+	number := func(key []byte) func() (uint64, error) {
+		return func() (uint64, error) { return n.store.number(key) }
+	}
+	read(&st.first, n.store.FirstIndex)
+	read(&st.last, n.store.LastIndex)
+	read(&st.term, number(keyCurrentTerm))
+	read(&st.voted, number(keyLastVoteTerm))
+	read(&st.known, number(keyMarker))
+	read(&st.installed, number(keyInstalled))
+	st.applied, st.appliedT = n.cfg.Machine.Applied()
+	st.marker, st.marked = n.cfg.Machine.Marker()
+	if err != nil {
+		err = fmt.Errorf("read the log: %w", err)
+	}
+	return st, err
+}
+
+// examine compares the log with the database. It changes nothing, and its errors are
+// sentences for whoever starts the node: what was acknowledged must be in one of the
+// two, and a node that has lost something never starts as if nothing had happened.
+func (n *Node) examine() (plan, error) {
+	st, err := n.standing()
+	if err != nil {
+		return plan{}, err
+	}
+	// The database came from another node, and the log doesn't reach it yet.
+	fromAfar := st.marked && st.applied <= st.installed
+	switch {
+	case st.marker.Index < st.known, st.last > 0 && st.first > st.applied+1 && !fromAfar:
+		return plan{}, n.lostDatabase(st)
+	case st.applied < st.marker.Index:
+		return plan{}, fmt.Errorf("the database contradicts itself: it has applied entry %d, but its marker is at %d; %s", st.applied, st.marker.Index, n.remedy())
+	case st.last == 0 && st.applied == 0 && !st.marked:
+		// A founder that died at once may have written the term, but no entry.
+		return plan{found: st.term <= 1 && st.voted == 0}, nil
+	case st.last == 0 && fromAfar && st.known > 0:
+		return plan{}, nil // an install emptied the log
+	case st.last < st.applied && !fromAfar:
+		return plan{}, n.lostLog(st)
+	}
+	return n.compare(st, fromAfar)
+}
+
+// compare looks at the terms of the entries where log and database meet.
+func (n *Node) compare(st standing, fromAfar bool) (plan, error) {
+	if fromAfar {
+		same, err := n.matches(st, st.marker.Index, st.marker.Term)
+		if err != nil {
+			return plan{}, err
+		}
+		if st.last < st.marker.Index || st.first > st.marker.Index+1 || !same {
+			return plan{wipe: true}, nil
+		}
+	}
+	same, err := n.matches(st, st.applied, st.appliedT)
+	switch {
+	case err != nil:
+		return plan{}, err
+	case fromAfar && (!same || st.last < st.applied):
+		return plan{}, nil // the marker stays where it is; entries up to applied come again and are passed over
+	case !same:
+		return plan{}, fmt.Errorf("the log in %s and the database don't belong together: entry %d was written in another term than the database remembers; %s", n.cfg.Dir, st.applied, n.remedy())
+	}
+	return plan{mark: st.applied > st.marker.Index}, nil
+}
+
+// matches reports whether the entry at index is of that term, as far as the log still
+// has it.
+func (n *Node) matches(st standing, index, term uint64) (bool, error) {
+	if index < st.first || index > st.last {
+		return true, nil
+	}
+	t, err := n.store.term(index)
+	return t == term, err
+}
+
+func (n *Node) lostDatabase(st standing) error {
+	if st.applied == 0 {
+		return fmt.Errorf("the database that belongs to the log in %s is missing; %s", n.cfg.Dir, n.remedy())
+	}
+	return fmt.Errorf("the database is older than the log in %s remembers: it ends at entry %d, but it had %d; %s",
+		n.cfg.Dir, st.applied, max(st.known, st.first-1), n.remedy())
+}
+
+func (n *Node) lostLog(st standing) error {
+	if st.last == 0 {
+		return fmt.Errorf("the log that belongs to the database is missing from %s; %s", n.cfg.Dir, n.remedy())
+	}
+	return fmt.Errorf("the log %s was cut: it ends at entry %d, but the database has applied %d; %s",
+		filepath.Join(n.cfg.Dir, logFile), st.last, st.applied, n.remedy())
+}
+
+func (n *Node) remedy() string {
+	if _, conf := n.cfg.Machine.Configuration(); conf != nil && len(raft.DecodeConfiguration(conf).Servers) > 1 {
+		return "remove this node's data folder and let it join the cluster again under a new id"
+	}
+	return "put the whole data folder back from a backup, or remove it to start empty"
+}
+
+// carryOut does what examine found to be necessary.
+func (n *Node) carryOut(ctx context.Context, p plan) error {
+	if p.wipe {
+		n.log.WarnContext(ctx, "dropping the log from before an interrupted install", obs.Path(n.cfg.Dir))
+		if err := n.store.deleteAll(); err != nil {
+			return err
+		}
+	}
+	if p.found {
+		return n.found()
+	}
+	if !p.mark {
+		return nil
+	}
+	// The database has everything up to applied: nothing is replayed.
+	applied, term := n.cfg.Machine.Applied()
+	index, conf := n.cfg.Machine.Configuration()
+	if conf == nil {
+		return nil
+	}
+	return n.snaps.mark(ctx, fsm.Marker{Index: applied, Term: term, ConfigurationIndex: index, Configuration: conf})
+}
+
+// found writes the first entry of a new cluster, if this node is one of its founders.
+func (n *Node) found() error {
+	founders := n.cfg.Founders
+	if n.cfg.Transport == nil {
+		founders = []raft.Server{{Suffrage: raft.Voter, ID: raft.ServerID(n.cfg.ID), Address: n.transport.LocalAddr()}}
+	}
+	if len(founders) == 0 {
+		return nil
+	}
+	if err := n.store.SetUint64(keyCurrentTerm, 1); err != nil {
+		return err
+	}
+	return n.store.StoreLog(&raft.Log{
+		Index: 1, Term: 1, Type: raft.LogConfiguration,
+		Data: raft.EncodeConfiguration(raft.Configuration{Servers: founders}),
+	})
+}
+
+// lastCommand finds the newest command up to index, because markers are also set at
+// entries that the machine never sees. When the log doesn't have it, index serves: it
+// is a bound.
+func (n *Node) lastCommand(index uint64) (uint64, error) {
+	first, err := n.store.FirstIndex()
+	if err != nil {
+		return 0, err
+	}
+	for i := index; i >= first && i > 0; i-- {
+		var l raft.Log
+		switch err := n.store.GetLog(i, &l); {
+		case errors.Is(err, raft.ErrLogNotFound):
+			return index, nil
+		case err != nil:
+			return 0, err
+		case l.Type == raft.LogCommand:
+			return i, nil
+		}
+	}
+	return index, nil
+}
