@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/orrery-io/orrery/job"
 	"github.com/orrery-io/orrery/wire"
@@ -62,9 +63,13 @@ type Config struct {
 	Log *slog.Logger
 }
 
+const defaultDrain = 30 * time.Second
+
+// Bounds that a node has on what an agent says of itself.
 const (
-	defaultDrain = 30 * time.Second
-	maxSlots     = 100_000
+	maxSlots   = 10_000
+	maxQueues  = 100
+	maxVersion = 100 // bytes
 )
 
 // withDefaults returns the configuration as it will be used, and all that is
@@ -114,6 +119,12 @@ func (c Config) withDefaults() (Config, error) {
 		bad("Slots is %d; it must be 1 to %d, or 0 for one per processor", c.Slots, maxSlots)
 	}
 	c.Slots = cmp.Or(c.Slots, runtime.GOMAXPROCS(0))
+	if n := len(c.Queues); n > maxQueues {
+		bad("Queues has %d entries; the limit is %d", n, maxQueues)
+	}
+	if len(c.Version) > maxVersion || strings.ContainsFunc(c.Version, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		bad("Version must be at most %d printable bytes", maxVersion)
+	}
 	if c.Format != wire.Msgpack && c.Format != wire.JSON {
 		bad("Format %d is unknown", c.Format)
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -64,11 +65,7 @@ func (b *bench) tick() todo {
 	defer b.mu.Unlock()
 	b.asleep = false
 	now := b.now()
-	var shortest time.Duration
 	b.all(func(at *attempt) {
-		if at.lease > 0 && (shortest == 0 || at.lease < shortest) {
-			shortest = at.lease
-		}
 		switch at.phase {
 		case running:
 			b.watch(at, now)
@@ -90,7 +87,7 @@ func (b *bench) tick() todo {
 	} else {
 		b.rest++
 	}
-	return b.plan(now, b.lease.pace(shortest))
+	return b.plan(now)
 }
 
 // watch looks after an attempt that runs.
@@ -108,10 +105,10 @@ func (b *bench) watch(at *attempt, now time.Time) {
 }
 
 // plan decides about the heartbeat and the next tick.
-func (b *bench) plan(now time.Time, pace time.Duration) todo {
-	var t todo
-	t.wait = idleWait
+func (b *bench) plan(now time.Time) todo {
+	t := todo{wait: idleWait}
 	if b.linked {
+		pace := b.lease.heartbeat
 		t.wait = pace
 		since := now.Sub(b.lease.last)
 		t.heartbeat = since >= pace || b.hurry && since >= hurryPace
@@ -160,9 +157,38 @@ func (b *bench) welcome(w *wire.Welcome, sent time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.drop(w.Drop)
-	b.lease.renew(milliseconds(w.Lease), milliseconds(w.Margin), milliseconds(w.Heartbeat), sent)
+	length, margin, heartbeat := leaseOf(w)
+	b.lease.renew(length, margin, heartbeat, sent)
 	b.linked, b.hurry = true, false
-	var outbox []*attempt
+	b.out.begin(b.retell())
+	if b.draining {
+		b.out.say(wire.Message{Drain: &wire.Drain{}})
+	}
+	b.fill()
+	b.stir()
+}
+
+// welcomeAgain takes the welcome of a new leader on the same connection: what the
+// old one was told it may not know.
+func (b *bench) welcomeAgain(w *wire.Welcome) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.drop(w.Drop)
+	b.lease.again(leaseOf(w))
+	b.out.again(b.retell())
+	b.fill()
+	b.rush()
+}
+
+// leaseOf reads the times of a welcome. A heartbeat of no length would never end.
+func leaseOf(w *wire.Welcome) (length, margin, heartbeat time.Duration) {
+	length, margin = milliseconds(w.Lease), milliseconds(w.Margin)
+	return length, margin, cmp.Or(milliseconds(w.Heartbeat), max(length/3, tickEvery))
+}
+
+// retell prepares what a leader has to be told that may not know: it returns the
+// outbox in order, and has the starts told again.
+func (b *bench) retell() (outbox []*attempt) {
 	now := b.now()
 	b.all(func(at *attempt) {
 		at.startTold = false
@@ -172,12 +198,7 @@ func (b *bench) welcome(w *wire.Welcome, sent time.Time) {
 		}
 	})
 	sortOutbox(outbox)
-	b.out.begin(outbox)
-	if b.draining {
-		b.out.say(wire.Message{Drain: &wire.Drain{}})
-	}
-	b.fill()
-	b.stir()
+	return outbox
 }
 
 // unlink ends the session. Handlers go on until their lease ends.

@@ -70,27 +70,21 @@ func (l *lease) unanswered() (time.Time, bool) {
 	return l.sent[0].at, true
 }
 
-// until returns when work must have stopped whose own lease is the given one, zero
-// for the session's.
+// again takes the welcome of a new leader on the same connection. It may not
+// answer the heartbeats that went to the old one.
+func (l *lease) again(length, margin, heartbeat time.Duration) {
+	l.length, l.margin, l.heartbeat = length, margin, heartbeat
+	l.sent = l.sent[:0]
+}
+
+// until returns when work must have stopped whose own lease is the given one: the
+// longer of that and the session's counts.
 func (l *lease) until(own time.Duration) time.Time {
-	length := l.length
-	if own > 0 {
-		length = own
-	}
-	// A job may have a lease so short that the session's margin would eat it.
+	length := max(own, l.length)
 	return l.base.Add(length - min(l.margin, length/2))
 }
 
 // valid reports whether work with that lease may be begun or go on.
 func (l *lease) valid(own time.Duration, now time.Time) bool {
 	return !l.base.IsZero() && now.Before(l.until(own))
-}
-
-// pace returns how often to send heartbeats when the shortest lease held is the
-// given one, zero when none is shorter than the session's.
-func (l *lease) pace(shortest time.Duration) time.Duration {
-	if shortest > 0 && shortest/3 < l.heartbeat {
-		return shortest / 3
-	}
-	return l.heartbeat
 }

@@ -58,6 +58,16 @@ func (o *outgoing) begin(results []*attempt) {
 	o.nudge()
 }
 
+// again hands in all results once more.
+func (o *outgoing) again(results []*attempt) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.offline() {
+		o.results = results
+		o.nudge()
+	}
+}
+
 // end closes the session.
 func (o *outgoing) end() {
 	o.mu.Lock()

@@ -127,6 +127,9 @@ func (s *session) take(m *wire.Message) {
 		b.answer(m.Beat)
 	case m.Cancel != nil:
 		b.stopOne(m.Cancel)
+	case m.Welcome != nil: // of a new leader
+		s.agent.learn(m.Welcome.Nodes)
+		b.welcomeAgain(m.Welcome)
 	case m.Nodes != nil:
 		s.agent.learn(m.Nodes.Nodes)
 	case m.Drain != nil:
