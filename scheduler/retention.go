@@ -1,0 +1,115 @@
+package scheduler
+
+import (
+	"context"
+	"time"
+
+	"github.com/orrery-io/orrery/command"
+	"github.com/orrery-io/orrery/internal/obs"
+	"github.com/orrery-io/orrery/job"
+)
+
+const (
+	// sweepSlice is how many ended jobs are looked at between two pauses, and
+	// deleteMax how many one command removes.
+	sweepSlice = 4000
+	deleteMax  = 500
+	// sweepPause leaves the database to others between two slices.
+	sweepPause = 50 * time.Millisecond
+	// trimEvery is how often the stored feed is cut to its size.
+	trimEvery = 5 * time.Second
+	// forgetAfter is how long the row of an agent that is gone is kept.
+	forgetAfter = 24 * time.Hour
+)
+
+// sweepLoop removes what has been kept for long enough: slowly, because nobody
+// waits for it.
+func (t *term) sweepLoop(ctx context.Context) error {
+	for {
+		if !sleep(ctx, t.s.cfg.SweepEvery) {
+			return nil
+		}
+		if err := t.sweep(ctx); err != nil && ctx.Err() == nil {
+			t.log.ErrorContext(ctx, "ended jobs not swept", obs.Err(err))
+		}
+		if err := t.forgetAgents(ctx); err != nil && ctx.Err() == nil {
+			t.log.ErrorContext(ctx, "agents not forgotten", obs.Err(err))
+		}
+	}
+}
+
+// sweep goes once through all ended jobs.
+func (t *term) sweep(ctx context.Context) error {
+	for after := job.ID(0); ; {
+		rows, next, err := t.s.machine.EndedJobs(ctx, after, sweepSlice)
+		if err != nil {
+			return err
+		}
+		if err := t.remove(ctx, rows); err != nil {
+			return err
+		}
+		if next == 0 {
+			return nil
+		}
+		after = next
+		if !sleep(ctx, sweepPause) {
+			return nil
+		}
+	}
+}
+
+// remove proposes to delete those of rows that have been kept for long enough.
+func (t *term) remove(ctx context.Context, rows []ended) error {
+	now := t.wall()
+	var ids []job.ID
+	for _, row := range rows {
+		keep := row.Retention
+		if keep == 0 {
+			keep = job.For(t.s.cfg.Retention[row.State])
+		}
+		if row.FinishedAt != 0 && row.FinishedAt.Add(keep) <= now {
+			ids = append(ids, row.ID)
+		}
+	}
+	for len(ids) > 0 {
+		n := min(len(ids), deleteMax)
+		results, err := t.propose(ctx, []command.Item{{Command: &command.Delete{Jobs: ids[:n:n]}}})
+		if err != nil {
+			return err
+		}
+		t.s.metrics.deleted.Add(float64(results[0].Count))
+		ids = ids[n:]
+	}
+	return nil
+}
+
+// forgetAgents removes the rows of agents that have been gone for long.
+func (t *term) forgetAgents(ctx context.Context) error {
+	before := job.At(time.Now().Add(-forgetAfter))
+	var ids []string
+	for _, row := range t.s.machine.Agents() {
+		gone := row.Status == job.AgentDisconnected || row.Status == job.AgentLost
+		if gone && row.DisconnectedAt <= before {
+			ids = append(ids, row.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := t.propose(ctx, []command.Item{{Command: &command.ForgetAgents{IDs: ids}}})
+	return err
+}
+
+// trimLoop keeps the stored feed at its size.
+func (t *term) trimLoop(ctx context.Context) error {
+	for sleep(ctx, trimEvery) {
+		through, ok := t.s.machine.FeedToTrim()
+		if !ok {
+			continue
+		}
+		if _, err := t.propose(ctx, []command.Item{{Command: &command.TrimFeed{Through: through}}}); err != nil && ctx.Err() == nil {
+			t.log.ErrorContext(ctx, "feed not trimmed", obs.Err(err))
+		}
+	}
+	return nil
+}
