@@ -566,6 +566,13 @@ func TestSlowAgent(t *testing.T) {
 		if got == 0 || got == 100 {
 			t.Errorf("%d of 100 dispatches came", got)
 		}
+		// What was written makes room again.
+		for range 10 {
+			b.to(up, big)
+			if msgs := p.receive(t); len(msgs) != 1 || msgs[0].Dispatch == nil {
+				t.Fatalf("got %d messages", len(msgs))
+			}
+		}
 	})
 }
 

@@ -47,7 +47,8 @@ type session struct {
 	mu       sync.Mutex
 	attempts map[attempt]holding
 	queue    []wire.Message
-	queued   int // bytes of dispatches in queue, roughly
+	waiting  int // messages in queue and in the writer's hands
+	queued   int // bytes of those that are dispatches, roughly
 	dropping bool
 	silence  time.Duration // after which the peer is taken for dead
 	ending   *ending       // set once; why the session ends

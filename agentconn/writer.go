@@ -36,8 +36,9 @@ func (s *session) deliver(msgs []wire.Message) {
 			s.queued += size
 		}
 		s.queue = append(s.queue, m)
+		s.waiting++
 	}
-	if len(s.queue) > s.hub.cfg.QueueMessages+2*s.slots {
+	if s.waiting > s.hub.cfg.QueueMessages+2*s.slots {
 		s.endLocked(ending{code: "slow_agent", reason: "the agent does not read fast enough", abrupt: true})
 	}
 	s.signal()
@@ -62,12 +63,18 @@ func (s *session) drop() {
 	}
 }
 
-// take returns what is to be written now, and how to end after that, if so.
+// take returns what is to be written now, and how to end after that, if so. What it
+// returned the last time has been written.
 func (s *session) take() ([]wire.Message, *ending) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	msgs := s.queue
-	s.queue, s.queued, s.dropping = nil, 0, false
+	s.queue, s.waiting, s.queued, s.dropping = nil, len(msgs), 0, false
+	for i := range msgs {
+		if msgs[i].Dispatch != nil {
+			s.queued += msgs[i].Msgsize()
+		}
+	}
 	return msgs, s.ending
 }
 
@@ -87,30 +94,44 @@ func (s *session) armWrite() {
 func (s *session) write(ctx context.Context) {
 	defer close(s.written)
 	for range s.wake {
-		msgs, e := s.take()
-		if e != nil && e.abrupt {
-			return
-		}
-		if err := s.writeAll(ctx, msgs); err != nil {
-			code, reason := "lost", "the connection broke"
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				code, reason = "slow_agent", "the agent does not read fast enough"
+		for {
+			msgs, e := s.take()
+			if len(msgs) == 0 && e == nil {
+				break
 			}
-			s.end(ending{code: code, reason: reason, abrupt: true})
-			_ = s.net.SetDeadline(time.Unix(1, 0)) // also when it was ending already
-			return
-		}
-		if e != nil {
-			if e.linger {
-				select {
-				case <-s.unread:
-				case <-time.After(s.hub.cfg.CloseTimeout / 2):
-				}
+			if s.writeOut(ctx, msgs, e) {
+				return
 			}
-			s.close(e)
-			return
 		}
 	}
+}
+
+// writeOut writes msgs, then ends the session when e says so; true means that
+// nothing more is to be written.
+func (s *session) writeOut(ctx context.Context, msgs []wire.Message, e *ending) bool {
+	if e != nil && e.abrupt {
+		return true
+	}
+	if err := s.writeAll(ctx, msgs); err != nil {
+		code, reason := "lost", "the connection broke"
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			code, reason = "slow_agent", "the agent does not read fast enough"
+		}
+		s.end(ending{code: code, reason: reason, abrupt: true})
+		_ = s.net.SetDeadline(time.Unix(1, 0)) // also when it was ending already
+		return true
+	}
+	if e == nil {
+		return false
+	}
+	if e.linger {
+		select {
+		case <-s.unread:
+		case <-time.After(s.hub.cfg.CloseTimeout / 2):
+		}
+	}
+	s.close(e)
+	return true
 }
 
 // close is the orderly end: both sides say that they close, within CloseTimeout.
