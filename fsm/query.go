@@ -1,0 +1,62 @@
+package fsm
+
+import (
+	"context"
+	"database/sql"
+)
+
+// row is one row of a result.
+type row struct{ *sql.Rows }
+
+// scanDoc reads a row whose last column is a document. The document is valid
+// until the next row.
+func (r row) scanDoc(cols ...any) ([]byte, error) {
+	var doc sql.RawBytes
+	if err := r.Scan(append(cols, &doc)...); err != nil {
+		return nil, err
+	}
+	return doc, nil
+}
+
+// each calls f for every row of a query, on the pool for lists.
+func (s *store) each(ctx context.Context, query string, f func(row) error, args ...any) error {
+	_, err := s.some(ctx, query, args, func(r row) (bool, error) { return true, f(r) })
+	return err
+}
+
+// some calls f for the rows of a query until it returns false, and reports
+// whether it reached the end.
+func (s *store) some(ctx context.Context, query string, args []any, f func(row) (bool, error)) (end bool, err error) {
+	rows, err := s.lists.QueryContext(ctx, query, args...)
+	if err != nil {
+		return false, explain(s.path, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		more, err := f(row{rows})
+		if err != nil {
+			return false, explain(s.path, err)
+		}
+		if !more {
+			return false, rows.Close()
+		}
+	}
+	if err := rows.Err(); err != nil {
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+		return false, explain(s.path, err)
+	}
+	return true, rows.Close()
+}
+
+// list reads a query for one of the machine's questions. f must not ask the
+// machine anything.
+func (m *Machine) list(ctx context.Context, query string, args []any, f func(row) (bool, error)) error {
+	m.gate.RLock()
+	defer m.gate.RUnlock()
+	if _, err := m.store.some(ctx, query, args, f); err != nil {
+		return m.readError(err)
+	}
+	return nil
+}
