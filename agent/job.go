@@ -20,7 +20,8 @@ type Job[In any] struct {
 
 // RawJob is one attempt of a job, its payload not decoded. The fields are not to
 // be changed. The methods may be called by several goroutines, and do nothing
-// after the handler has returned.
+// after the handler has returned. A RawJob that a test makes for a handler says
+// nothing to anybody.
 type RawJob struct {
 	ID    job.ID
 	Fence job.Fence
@@ -59,7 +60,12 @@ func newRawJob(d *wire.Dispatch, at *attempt) RawJob {
 
 // Log returns a logger whose records become lines of the job's log: the message,
 // then the attributes as key=value.
-func (j *RawJob) Log() *slog.Logger { return slog.New(&lineHandler{to: j.attempt}) }
+func (j *RawJob) Log() *slog.Logger {
+	if j.attempt == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(&lineHandler{to: j.attempt})
+}
 
 // Logf adds a line to the job's log at level info.
 func (j *RawJob) Logf(format string, args ...any) { j.Line("info", fmt.Sprintf(format, args...)) }
@@ -69,7 +75,11 @@ func (j *RawJob) Logf(format string, args ...any) { j.Line("info", fmt.Sprintf(f
 // several; one of more than 64 KiB is cut. When lines come faster than the
 // connection takes them, Line waits a moment; when there is no connection and the
 // buffer is full, lines are left out and a line says how many.
-func (j *RawJob) Line(level, text string) { j.attempt.line(time.Now(), level, text) }
+func (j *RawJob) Line(level, text string) {
+	if j.attempt != nil {
+		j.attempt.line(time.Now(), level, text)
+	}
+}
 
 // Progress says how far the handler is, 0 to 100, and what it is doing. It may be
 // called often: only the latest is sent, at most ten times per second.
@@ -77,7 +87,7 @@ func (j *RawJob) Progress(percent float64, message string) {
 	if math.IsNaN(percent) {
 		percent = 0
 	}
-	j.attempt.progress(wire.Progress{Percent: min(max(percent, 0), 100), Message: message})
+	j.report(wire.Progress{Percent: min(max(percent, 0), 100), Message: message})
 }
 
 // Step says that the handler is at step n of several, like Progress.
@@ -87,7 +97,13 @@ func (j *RawJob) Step(n, of int, message string) {
 	if of > 0 {
 		p.Percent = min(float64(n)/float64(of)*100, 100)
 	}
-	j.attempt.progress(p)
+	j.report(p)
+}
+
+func (j *RawJob) report(p wire.Progress) {
+	if j.attempt != nil {
+		j.attempt.progress(p)
+	}
 }
 
 // milliseconds converts a length from the wire. Absurd ones are bounded.
