@@ -30,7 +30,8 @@ type attempt struct {
 	// session is the one over which it was sent, or which listed it; "" when that
 	// was in an earlier term.
 	session string
-	sentAt  time.Duration
+	// sentAt is when the dispatch was sent; 0 when that was in an earlier term.
+	sentAt time.Duration
 	// inflight is what the agent had in all, with this one, when it was sent.
 	inflight int
 
@@ -132,7 +133,7 @@ func (t *term) free(att *attempt) {
 // dispatchTo sends the attempt to its agent, which is connected and welcomed.
 func (t *term) dispatchTo(att *attempt, row *job.Job, now time.Duration, fx *effects) {
 	a := att.agent
-	att.unsent, att.session, att.sentAt, att.inflight = nil, a.session, now, a.inflight()
+	att.unsent, att.session, att.sentAt, att.inflight = nil, a.session, max(now, 1), a.inflight()
 	att.ackBy = now + t.s.cfg.AckTimeout
 	t.arm(att)
 	fx.send(a, wire.Message{Dispatch: &wire.Dispatch{

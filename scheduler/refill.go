@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/orrery-io/orrery/fsm"
 	"github.com/orrery-io/orrery/internal/obs"
 	"github.com/orrery-io/orrery/job"
 )
@@ -101,7 +102,7 @@ func (t *term) fillWindow(ctx context.Context, g *group) error {
 // read returns the waiting jobs of a group behind after, where the read has come
 // to, and whether that was all.
 func (t *term) read(ctx context.Context, k groupKey, after entry, limit int) (entries []entry, reached entry, all bool, err error) {
-	pos := readyPos{Priority: int(after.priority), ReadyAt: after.readyAt, ID: after.id}
+	pos := fsm.ReadyPos{Priority: int(after.priority), ReadyAt: after.readyAt, ID: after.id}
 	rows, err := t.s.machine.ReadyJobs(ctx, k.queue, k.typ, pos, limit)
 	if err != nil {
 		return nil, entry{}, false, err

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/orrery-io/orrery/command"
+	"github.com/orrery-io/orrery/fsm"
 	"github.com/orrery-io/orrery/internal/obs"
 	"github.com/orrery-io/orrery/job"
 )
@@ -59,7 +60,7 @@ func (t *term) sweep(ctx context.Context) error {
 }
 
 // remove proposes to delete those of rows that have been kept for long enough.
-func (t *term) remove(ctx context.Context, rows []ended) error {
+func (t *term) remove(ctx context.Context, rows []fsm.Ended) error {
 	now := t.wall()
 	var ids []job.ID
 	for _, row := range rows {

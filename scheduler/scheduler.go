@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/orrery-io/orrery/command"
+	"github.com/orrery-io/orrery/fsm"
 	"github.com/orrery-io/orrery/job"
 	"github.com/orrery-io/orrery/wire"
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,7 +18,7 @@ import (
 // Config says how a Scheduler decides, and with whom it speaks.
 type Config struct {
 	// Machine is this node's state machine.
-	Machine machine
+	Machine *fsm.Machine
 	// Propose hands commands to the log and returns one result each, when they
 	// have been applied on this node.
 	Propose func(ctx context.Context, items ...command.Item) ([]command.Result, error)
@@ -108,7 +109,7 @@ const (
 )
 
 // New returns a Scheduler. It starts nothing.
-func New(cfg Config) *Scheduler { return newScheduler(cfg, cfg.Machine) }
+func New(cfg Config) *Scheduler { return newScheduler(cfg, stateMachine{cfg.Machine}) }
 
 func newScheduler(cfg Config, m machine) *Scheduler {
 	cfg.setDefaults()
