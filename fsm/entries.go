@@ -46,12 +46,14 @@ func (m *Machine) applyEntry(e *Entry) ([]command.Result, error) {
 	if err := m.makeRoom(); err != nil {
 		return nil, err
 	}
-	a := apply{index: e.Index, now: decoded.Time, events: make([]job.Event, 0, 2*len(decoded.Items))}
+	a := apply{index: e.Index, now: decoded.Time, events: m.events[:0]}
 	results, jobs, err := m.change(e, &a, decoded.Items)
 	if err != nil {
 		return nil, err
 	}
 	m.publish(&a)
+	clear(a.events)
+	m.events = a.events[:0]
 	m.metrics.entries.Inc()
 	m.metrics.commands.Add(float64(len(decoded.Items)))
 	m.nudge(jobs)
@@ -80,6 +82,7 @@ func (m *Machine) change(e *Entry, a *apply, items []command.Item) ([]command.Re
 	if len(a.events) > 0 {
 		a.batch = newBatch(a)
 		m.state.feed = append(m.state.feed, a.batch)
+		m.state.feedSize += a.batch.bytes
 	}
 	jobs, bytes := m.state.weight()
 	if bytes > m.cfg.DirtyBytes/2 {
@@ -88,8 +91,11 @@ func (m *Machine) change(e *Entry, a *apply, items []command.Item) ([]command.Re
 	return results, jobs, nil
 }
 
+// newBatch copies the events out of the buffer in which they were collected: a
+// batch stays in memory for long, and shall not be larger than it must.
 func newBatch(a *apply) *batch {
-	x := &batch{index: a.index, time: a.now, events: a.events, bytes: 160 * len(a.events)}
+	x := &batch{index: a.index, time: a.now, events: make([]job.Event, len(a.events)), bytes: 160 * len(a.events)}
+	copy(x.events, a.events)
 	for i := range a.events {
 		if j := a.events[i].Row; j != nil {
 			x.bytes += len(j.Payload) + len(j.PayloadBytes) + len(j.Result) + len(j.ResultBytes)

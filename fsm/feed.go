@@ -3,6 +3,7 @@ package fsm
 import (
 	"context"
 	"math"
+	"slices"
 	"sort"
 	"sync"
 
@@ -77,22 +78,19 @@ func (r *ring) after(cursor job.EventID) (events []job.Event, base uint64, ok bo
 	}
 	live := r.batches[r.head:]
 	i := sort.Search(len(live), func(i int) bool { return live[i].index >= cursor.Index })
-	n, first := 0, i
-	for ; i < len(live); i++ {
-		part := following(live[i], cursor)
-		if n += len(part); n > 0 && (n >= nextEvents || i == len(live)-1) {
-			break
-		}
+	if i < len(live) && len(following(live[i], cursor)) == 0 {
+		i++ // the cursor is at its end
 	}
-	if n == 0 {
+	if i == len(live) {
 		return nil, r.base, true
 	}
-	if part := following(live[first], cursor); len(part) == n {
-		return part, r.base, true // shared with other subscriptions, and never changed
+	events = following(live[i], cursor)
+	if i == len(live)-1 || len(events) >= nextEvents {
+		return events, r.base, true // shared with other subscriptions, and never changed
 	}
-	events = make([]job.Event, 0, n)
-	for ; first <= i; first++ {
-		events = append(events, following(live[first], cursor)...)
+	events = slices.Clone(events)
+	for i++; i < len(live) && len(events) < nextEvents; i++ {
+		events = append(events, live[i].events...)
 	}
 	return events, r.base, true
 }

@@ -150,7 +150,7 @@ func (m *Machine) take(f *flush, why flushReason) bool {
 	f.chunks = s.chunks.swap(f.chunks[:0])
 	f.agents = s.agents.swap(f.agents[:0])
 	f.queues = s.queues.swap(f.queues[:0])
-	f.feed, s.feed = s.feed, f.feed[:0]
+	f.feed, s.feed, s.feedSize = s.feed, f.feed[:0], 0
 	f.requests, s.requests.pending = s.requests.pending, f.requests[:0]
 	f.drop = 0
 	if s.requests.drop != s.requests.dropped {

@@ -36,7 +36,8 @@ type Machine struct {
 	trimmed   atomic.Uint64
 	schema    atomic.Int64
 	clusterID atomic.Pointer[string]
-	advanced  signal // applied has moved
+	advanced  signal      // applied has moved
+	events    []job.Event // buffer of apply
 	ring      ring
 
 	// flushMu is held during a flush. Lock order: flushMu, gate, applyMu.
@@ -132,7 +133,9 @@ func (m *Machine) open(ctx context.Context) error {
 		st.close()
 		return err
 	}
+	m.applyMu.Lock()
 	m.state, m.marker = s, marker
+	m.applyMu.Unlock()
 	m.gen = 1
 	m.pending = flush{}
 	m.applied.Store(s.index)

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"slices"
@@ -70,8 +71,7 @@ func (f *JobFilter) where() (sqlText string, args []any) {
 			args = append(args, arg)
 		}
 	}
-	// A unary plus keeps the planner from an index that would have to be sorted.
-	in("+queue", f.Queues)
+	in("queue", f.Queues)
 	in("type", f.Types)
 	in("agent", f.Agents)
 	in("error_kind", f.ErrorKinds)
@@ -113,15 +113,29 @@ func hasText(j *job.Job, text string) bool {
 	return bytes.Contains(bytes.ToLower(j.Payload), []byte(text))
 }
 
-// The heads of the list queries. A list over open states walks the index of open
-// jobs, once per state, newest first; any other walks the table.
+// The parts of the list queries. A list over open states walks the index of open
+// jobs, once per state; any other walks the table.
 const (
-	sqlJobsOpen  = "SELECT id, doc FROM jobs INDEXED BY jobs_open WHERE state <> 5 AND state = "
-	sqlJobsAll   = "SELECT id, doc FROM jobs NOT INDEXED WHERE "
+	sqlSelect    = "SELECT id, type, error_kind, finished_at, doc"
+	sqlSelectNo  = "SELECT id, type, error_kind, finished_at, NULL"
+	sqlFromOpen  = " FROM jobs INDEXED BY jobs_open WHERE state <> 5 AND state = "
+	sqlFromAll   = " FROM jobs NOT INDEXED WHERE "
 	sqlJobsOrder = " AND id < ? ORDER BY id DESC LIMIT ?"
-
-	sqlCountOpen = "SELECT id, doc FROM jobs INDEXED BY jobs_open WHERE state <> 5 AND state = "
 )
+
+// froms are the parts of a query that say where the filter's jobs are looked for,
+// each to be asked on its own.
+func (f *JobFilter) froms() []string {
+	states, open := f.open()
+	if !open {
+		return []string{sqlFromAll + stateList(f.States)}
+	}
+	froms := make([]string, len(states))
+	for i, s := range states {
+		froms[i] = sqlFromOpen + strconv.Itoa(int(s))
+	}
+	return froms
+}
 
 // Jobs lists jobs, newest first: at most limit that match, before the job after
 // (0 for the beginning). next is where to go on, 0 at the end.
@@ -130,21 +144,14 @@ func (m *Machine) Jobs(ctx context.Context, f JobFilter, after job.ID, limit int
 	if after <= 0 {
 		after = 1<<63 - 1
 	}
-	states, open := f.open()
-	if !open {
-		jobs, err = m.scanJobs(ctx, &f, sqlJobsAll+stateList(f.States), after, limit+1)
-	} else {
-		for _, s := range states {
-			part, err := m.scanJobs(ctx, &f, sqlJobsOpen+strconv.Itoa(int(s)), after, limit+1)
-			if err != nil {
-				return nil, 0, err
-			}
-			jobs = append(jobs, part...)
+	froms := f.froms()
+	for _, from := range froms {
+		if jobs, err = m.scanJobs(ctx, &f, jobs, from, after, limit+1); err != nil {
+			return nil, 0, err
 		}
-		slices.SortFunc(jobs, func(a, b *job.Job) int { return int(b.ID - a.ID) })
 	}
-	if err != nil {
-		return nil, 0, err
+	if len(froms) > 1 {
+		slices.SortFunc(jobs, func(a, b *job.Job) int { return cmp.Compare(b.ID, a.ID) })
 	}
 	if len(jobs) > limit {
 		jobs = jobs[:limit]
@@ -165,73 +172,77 @@ func stateList(states []job.State) string {
 	return "state IN (" + strings.Join(text, ", ") + ")"
 }
 
-// scanJobs reads up to limit matching rows below an id, newest first.
-func (m *Machine) scanJobs(ctx context.Context, f *JobFilter, head string, before job.ID, limit int) ([]*job.Job, error) {
-	var jobs []*job.Job
+// scanJobs appends up to limit matching rows below an id, newest first.
+func (m *Machine) scanJobs(ctx context.Context, f *JobFilter, jobs []*job.Job, from string, before job.ID, limit int) ([]*job.Job, error) {
 	most := limit
 	if f.inDoc() {
 		most = -1 // SQL cannot tell how many rows it takes
 	}
 	where, args := f.where()
 	args = append(args, int64(before), most)
-	err := m.list(ctx, head+where+sqlJobsOrder, args, func(r row) (bool, error) {
-		j, err := r.scanJob()
+	full := len(jobs) + limit
+	err := m.list(ctx, sqlSelect+from+where+sqlJobsOrder, args, func(r row) (bool, error) {
+		var c candidate
+		j, err := c.scan(r)
 		if err != nil {
 			return false, err
 		}
 		if f.matches(j) {
 			jobs = append(jobs, j)
 		}
-		return len(jobs) < limit, nil
+		return len(jobs) < full, nil
 	})
 	return jobs, err
 }
 
-// scanJob reads a row of an id and a document.
-func (r row) scanJob() (*job.Job, error) {
-	var id int64
-	doc, err := r.scanDoc(&id)
-	if err != nil {
+// candidate is a row for which SQL's part of a filter holds.
+type candidate struct {
+	id         int64
+	jobType    string
+	errorKind  sql.NullString
+	finishedAt sql.NullInt64
+}
+
+// scan reads the row, and its document when the query asked for it.
+func (c *candidate) scan(r row) (*job.Job, error) {
+	doc, err := r.scanDoc(&c.id, &c.jobType, &c.errorKind, &c.finishedAt)
+	if err != nil || doc == nil {
 		return nil, err
 	}
 	return decodeDoc[job.Job](doc)
 }
 
-// CountJobs counts jobs. It costs nothing when the filter names states and queues
-// only, and a scan otherwise.
-func (m *Machine) CountJobs(ctx context.Context, f JobFilter) (int64, error) {
-	if f.counted() {
-		return m.countFromCounters(&f), nil
-	}
-	var n int64
+// scan calls each for every row that matches, in no order.
+func (m *Machine) scan(ctx context.Context, f *JobFilter, each func(*candidate)) error {
 	where, args := f.where()
-	heads := []string{sqlJobsAll + stateList(f.States)}
-	if states, open := f.open(); open {
-		heads = heads[:0]
-		for _, s := range states {
-			heads = append(heads, sqlCountOpen+strconv.Itoa(int(s)))
-		}
+	sel := sqlSelectNo
+	if f.inDoc() {
+		sel = sqlSelect
 	}
-	for _, head := range heads {
-		if !f.inDoc() {
-			head = strings.Replace(head, "id, doc", "id, NULL", 1)
-		}
-		err := m.list(ctx, head+where, args, func(r row) (bool, error) {
-			if !f.inDoc() {
-				n++
-				return true, nil
-			}
-			j, err := r.scanJob()
-			if err == nil && f.matches(j) {
-				n++
+	for _, from := range f.froms() {
+		err := m.list(ctx, sel+from+where, args, func(r row) (bool, error) {
+			var c candidate
+			j, err := c.scan(r)
+			if err == nil && (j == nil || f.matches(j)) {
+				each(&c)
 			}
 			return true, err
 		})
 		if err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return n, nil
+	return nil
+}
+
+// CountJobs counts jobs. It costs nothing when the filter names states and queues
+// only, and a scan otherwise.
+func (m *Machine) CountJobs(ctx context.Context, f JobFilter) (n int64, err error) {
+	if f.counted() {
+		return m.countFromCounters(&f), nil
+	}
+	err = m.scan(ctx, &f, func(*candidate) { n++ })
+	return n, err
 }
 
 func (m *Machine) countFromCounters(f *JobFilter) (n int64) {
@@ -261,20 +272,26 @@ type DeadGroup struct {
 	Last job.ID
 }
 
-const sqlDead = "SELECT id, type, coalesce(error_kind, ''), coalesce(finished_at, 0), doc FROM jobs INDEXED BY jobs_open WHERE state <> 5 AND state = "
-
 // DeadLetterGroups groups the dead letters that match, by type and error kind,
-// the largest group first. States of the filter are not looked at.
+// the largest group first. Of the filter's states only those of dead letters
+// count; none means all of them.
 func (m *Machine) DeadLetterGroups(ctx context.Context, f JobFilter) ([]DeadGroup, error) {
+	f.States = slices.DeleteFunc(slices.Clone(f.States), func(s job.State) bool { return !s.DeadLetter() })
+	if len(f.States) == 0 {
+		f.States = []job.State{job.Failed, job.TimedOut}
+	}
 	groups := make(map[[2]string]*DeadGroup)
-	where, args := f.where()
-	for _, s := range []job.State{job.Failed, job.TimedOut} {
-		err := m.list(ctx, sqlDead+strconv.Itoa(int(s))+where, args, func(r row) (bool, error) {
-			return true, f.group(r, groups)
-		})
-		if err != nil {
-			return nil, err
+	err := m.scan(ctx, &f, func(c *candidate) {
+		key := [2]string{c.jobType, c.errorKind.String}
+		g := groups[key]
+		if g == nil {
+			g = &DeadGroup{Type: c.jobType, ErrorKind: c.errorKind.String, Oldest: job.Time(c.finishedAt.Int64)}
+			groups[key] = g
 		}
+		g.add(job.ID(c.id), job.Time(c.finishedAt.Int64))
+	})
+	if err != nil {
+		return nil, err
 	}
 	list := make([]DeadGroup, 0, len(groups))
 	for _, g := range groups {
@@ -284,37 +301,15 @@ func (m *Machine) DeadLetterGroups(ctx context.Context, f JobFilter) ([]DeadGrou
 		list = append(list, *g)
 	}
 	slices.SortFunc(list, func(a, b DeadGroup) int {
-		if a.Count != b.Count {
-			return int(b.Count - a.Count)
-		}
-		return strings.Compare(a.Type+"\x00"+a.ErrorKind, b.Type+"\x00"+b.ErrorKind)
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Type, b.Type), cmp.Compare(a.ErrorKind, b.ErrorKind))
 	})
 	return list, nil
 }
 
-// group counts one row.
-func (f *JobFilter) group(r row, groups map[[2]string]*DeadGroup) error {
-	var id, at int64
-	var key [2]string
-	var doc sql.RawBytes
-	if err := r.Scan(&id, &key[0], &key[1], &at, &doc); err != nil {
-		return err
-	}
-	if f.inDoc() {
-		j, err := decodeDoc[job.Job](doc)
-		if err != nil || !f.matches(j) {
-			return err
-		}
-	}
-	g := groups[key]
-	if g == nil {
-		g = &DeadGroup{Type: key[0], ErrorKind: key[1], Oldest: job.Time(at)}
-		groups[key] = g
-	}
+func (g *DeadGroup) add(id job.ID, at job.Time) {
 	g.Count++
-	g.Oldest = min(g.Oldest, job.Time(at))
-	if t := job.Time(at); t > g.Newest || t == g.Newest && job.ID(id) > g.Last {
-		g.Newest, g.Last = t, job.ID(id)
+	g.Oldest = min(g.Oldest, at)
+	if at > g.Newest || at == g.Newest && id > g.Last {
+		g.Newest, g.Last = at, id
 	}
-	return nil
 }

@@ -11,15 +11,16 @@ import (
 // they no longer belong. A row that belongs only since the last flush is missing:
 // call Flush first, or follow the feed.
 const (
-	sqlReadyFirst = `SELECT id, doc FROM jobs INDEXED BY jobs_ready WHERE state = 2 AND queue = ? AND priority = ?
+	sqlReadyFirst = `SELECT id, doc FROM jobs INDEXED BY jobs_ready WHERE state = 2 AND queue = ? AND type = ? AND priority = ?
 		AND (ready_at, id) > (?, ?) ORDER BY ready_at, id LIMIT ?`
-	sqlReadyBelow = `SELECT id, doc FROM jobs INDEXED BY jobs_ready WHERE state = 2 AND queue = ? AND priority < ?
+	sqlReadyBelow = `SELECT id, doc FROM jobs INDEXED BY jobs_ready WHERE state = 2 AND queue = ? AND type = ? AND priority < ?
 		ORDER BY priority DESC, ready_at, id LIMIT ?`
-	sqlDue      = `SELECT id, ready_at FROM jobs INDEXED BY jobs_due WHERE state = 1 ORDER BY ready_at, id LIMIT ?`
-	sqlExpiring = `SELECT id, expires_at FROM jobs INDEXED BY jobs_expiring WHERE expires_at > 0 ORDER BY expires_at, id LIMIT ?`
-	sqlActive   = `SELECT id, doc FROM jobs INDEXED BY jobs_open WHERE state <> 5 AND state = `
-	sqlActiveBy = ` AND id > ? ORDER BY id LIMIT ?`
-	sqlEnded    = `SELECT id, state, finished_at, coalesce(retention, 0) FROM jobs NOT INDEXED WHERE id > ? AND state >= 5 ORDER BY id LIMIT ?`
+	sqlNextGroup = `SELECT queue, type FROM jobs INDEXED BY jobs_ready WHERE state = 2 AND (queue, type) > (?, ?) ORDER BY queue, type LIMIT 1`
+	sqlDue       = `SELECT id, ready_at FROM jobs INDEXED BY jobs_due WHERE state = 1 ORDER BY ready_at, id LIMIT ?`
+	sqlExpiring  = `SELECT id, expires_at FROM jobs INDEXED BY jobs_expiring WHERE expires_at > 0 ORDER BY expires_at, id LIMIT ?`
+	sqlActive    = `SELECT id, doc FROM jobs INDEXED BY jobs_open WHERE state <> 5 AND state = `
+	sqlActiveBy  = ` AND id > ? ORDER BY id LIMIT ?`
+	sqlEnded     = `SELECT id, state, finished_at, coalesce(retention, 0) FROM jobs NOT INDEXED WHERE id > ? AND state >= 5 ORDER BY id LIMIT ?`
 )
 
 // ReadyPos is a place in the order of ready jobs: behind the job it names. The
@@ -33,9 +34,42 @@ type ReadyPos struct {
 // PosOf is the place of a job in the order of ready jobs.
 func PosOf(j *job.Job) ReadyPos { return ReadyPos{j.Priority, j.ReadyAt, j.ID} }
 
-// ReadyJobs lists up to limit pending jobs of a queue behind a place, in the order
-// in which they are to be dispatched: highest priority first, then oldest.
-func (m *Machine) ReadyJobs(ctx context.Context, queue string, after ReadyPos, limit int) ([]*job.Job, error) {
+// ReadyGroup is a queue and a type of which jobs are pending.
+type ReadyGroup struct{ Queue, Type string }
+
+// ReadyGroups lists the groups of pending jobs, with one seek for each, however
+// many jobs there are.
+func (m *Machine) ReadyGroups(ctx context.Context) ([]ReadyGroup, error) {
+	var groups []ReadyGroup
+	var last ReadyGroup
+	for {
+		found := false
+		err := m.list(ctx, sqlNextGroup, []any{last.Queue, last.Type}, func(r row) (bool, error) {
+			found = true
+			return true, r.Scan(&last.Queue, &last.Type)
+		})
+		if err != nil || !found {
+			return groups, err
+		}
+		groups = append(groups, last)
+	}
+}
+
+// scanJob reads a row of an id and a document.
+func (r row) scanJob() (*job.Job, error) {
+	var id int64
+	doc, err := r.scanDoc(&id)
+	if err != nil {
+		return nil, err
+	}
+	return decodeDoc[job.Job](doc)
+}
+
+// ReadyJobs lists up to limit pending jobs of a queue and type behind a place, in
+// the order in which they are to be dispatched: highest priority first, then
+// oldest. Fewer than limit means that there are no more. Jobs that have got another
+// place since the last flush are left out: the feed tells of them.
+func (m *Machine) ReadyJobs(ctx context.Context, queue, typ string, after ReadyPos, limit int) ([]*job.Job, error) {
 	m.gate.RLock()
 	defer m.gate.RUnlock()
 	t := m.state.jobs
@@ -49,7 +83,8 @@ func (m *Machine) ReadyJobs(ctx context.Context, queue string, after ReadyPos, l
 			return false, err
 		}
 		last = PosOf(j)
-		if j = t.fill(j.ID, j); j != nil && j.State == job.Pending && j.Queue == queue {
+		j = t.fill(j.ID, j)
+		if j != nil && j.State == job.Pending && j.Queue == queue && j.Type == typ && PosOf(j) == last {
 			jobs = append(jobs, j)
 		}
 		return len(jobs) < limit, nil
@@ -62,13 +97,13 @@ func (m *Machine) ReadyJobs(ctx context.Context, queue string, after ReadyPos, l
 	for len(jobs) < limit {
 		before := last
 		if last.Priority <= job.MaxPriority {
-			_, err := m.store.some(ctx, sqlReadyFirst, []any{queue, last.Priority, int64(last.ReadyAt), int64(last.ID), limit}, collect)
+			_, err := m.store.some(ctx, sqlReadyFirst, []any{queue, typ, last.Priority, int64(last.ReadyAt), int64(last.ID), limit}, collect)
 			if err != nil {
 				return nil, m.readError(err)
 			}
 		}
 		if len(jobs) < limit {
-			_, err := m.store.some(ctx, sqlReadyBelow, []any{queue, last.Priority, limit}, collect)
+			_, err := m.store.some(ctx, sqlReadyBelow, []any{queue, typ, last.Priority, limit}, collect)
 			if err != nil {
 				return nil, m.readError(err)
 			}

@@ -41,6 +41,7 @@ type state struct {
 
 	requests *requestLog
 	feed     []*batch // not taken by a flush yet
+	feedSize int      // of those, in memory
 	migrate  int      // the schema version that the next flush migrates to, 0 for none
 	newest   int      // the schema version that this program knows
 }
@@ -80,7 +81,7 @@ func chunkWeight(c *job.LogChunk) int {
 
 // weight is what is not flushed yet: how many jobs, and how many bytes of all.
 func (s *state) weight() (jobs, bytes int) {
-	return len(s.jobs.dirty), s.jobs.bytes + s.keys.bytes + s.heads.bytes + s.chunks.bytes
+	return len(s.jobs.dirty), s.jobs.bytes + s.keys.bytes + s.heads.bytes + s.chunks.bytes + s.feedSize
 }
 
 // move keeps the counters: a job was old and is next; either may be nil.

@@ -48,7 +48,7 @@ CREATE TABLE jobs (
 -- All of them are partial and leave completed jobs out, which are the bulk
 -- (docs/decisions/0001-partial-indexes.md). The id is the last column of each by
 -- itself. States: 1 scheduled, 2 pending, 5 completed.
-CREATE INDEX jobs_ready ON jobs (queue, priority DESC, ready_at) WHERE state = 2;
+CREATE INDEX jobs_ready ON jobs (queue, type, priority DESC, ready_at) WHERE state = 2;
 CREATE INDEX jobs_due ON jobs (ready_at) WHERE state = 1;
 CREATE INDEX jobs_open ON jobs (state) WHERE state <> 5;
 CREATE INDEX jobs_expiring ON jobs (expires_at) WHERE expires_at > 0;

@@ -1,0 +1,178 @@
+package fsm
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/orrery-io/orrery/command"
+	"github.com/orrery-io/orrery/job"
+)
+
+// jobsPerEntry is what the proposer puts into an entry under load.
+const jobsPerEntry = 500
+
+// payload200 is the 200-byte payload of the performance budget.
+var payload200 = func() job.JSON {
+	p := make([]byte, 200)
+	for i := range p {
+		p[i] = 'x'
+	}
+	p[0], p[199] = '"', '"'
+	return p
+}()
+
+// cycle makes the three entries that take jobsPerEntry jobs from submission to
+// their end.
+type cycle struct {
+	index uint64
+	id    job.ID
+	now   job.Time
+}
+
+func (c *cycle) entry(b testing.TB, items []command.Item) Entry {
+	c.index++
+	c.now++
+	e := command.Entry{Time: c.now, Version: "test", Items: items}
+	data, err := e.Append(nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return Entry{Index: c.index, Term: 1, Data: data}
+}
+
+func (c *cycle) next(b testing.TB) []Entry {
+	submit := make([]command.Item, jobsPerEntry)
+	dispatch := make([]command.Item, jobsPerEntry)
+	finish := make([]command.Item, jobsPerEntry)
+	for i := range submit {
+		id := c.id + job.ID(i) + 1
+		submit[i].Command = &command.Submit{Spec: job.Spec{Type: "email.send", Queue: "default", Payload: payload200, Priority: 4, MaxAttempts: 5}}
+		dispatch[i].Command = &command.Dispatch{Job: id, Assign: command.Assign{Agent: "agent-1", Session: "01J9ZQ3", Node: "node-1"}}
+		finish[i].Command = &command.Finish{Job: id, Fence: job.Fence(c.index + 2), Outcome: job.OutcomeCompleted, Next: job.Completed, Result: job.JSON("null")}
+	}
+	c.id += jobsPerEntry
+	return []Entry{c.entry(b, submit), c.entry(b, dispatch), c.entry(b, finish)}
+}
+
+// benchMachine is a machine without the bundle's bookkeeping.
+func benchMachine(b *testing.B) *Machine {
+	m, err := Open(context.Background(), Config{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { m.Close() })
+	return m
+}
+
+func perJob(b *testing.B, jobs int) {
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(jobs), "ns/job")
+	b.ReportMetric(float64(jobs)/b.Elapsed().Seconds(), "jobs/s")
+}
+
+// BenchmarkApply takes jobs from submission to their end while the flusher writes
+// behind. An op is 500 jobs, three commands each.
+func BenchmarkApply(b *testing.B) {
+	m := benchMachine(b)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	c := &cycle{now: 1_700_000_000_000}
+	jobs := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		entries := c.next(b)
+		b.StartTimer()
+		if _, err := m.Apply(entries); err != nil {
+			b.Fatal(err)
+		}
+		jobs += jobsPerEntry
+	}
+	perJob(b, jobs)
+	cancel()
+	if err := <-done; err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkApplyOnly is apply without writing: the flush between two ops is not
+// timed.
+func BenchmarkApplyOnly(b *testing.B) {
+	m := benchMachine(b)
+	c := &cycle{now: 1_700_000_000_000}
+	jobs := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		if err := m.Flush(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		entries := c.next(b)
+		b.StartTimer()
+		if _, err := m.Apply(entries); err != nil {
+			b.Fatal(err)
+		}
+		jobs += jobsPerEntry
+	}
+	perJob(b, jobs)
+}
+
+// BenchmarkFlush writes jobs that are new and completed, about as many as come
+// together in 20 ms at 100,000 jobs/s.
+func BenchmarkFlush(b *testing.B) {
+	m := benchMachine(b)
+	c := &cycle{now: 1_700_000_000_000}
+	jobs := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		for range 4 {
+			if _, err := m.Apply(c.next(b)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StartTimer()
+		if err := m.Flush(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		jobs += 4 * jobsPerEntry
+	}
+	perJob(b, jobs)
+}
+
+// BenchmarkJob reads jobs by id while apply works.
+func BenchmarkJob(b *testing.B) {
+	m := benchMachine(b)
+	c := &cycle{now: 1_700_000_000_000}
+	for range 8 {
+		if _, err := m.Apply(c.next(b)); err != nil {
+			b.Fatal(err)
+		}
+		if err := m.Flush(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	i := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		i++
+		if _, err := m.Job(b.Context(), job.ID(i%4000+1)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkLatency is one command until its events are read, as an idle system
+// sees it.
+func BenchmarkLatency(b *testing.B) {
+	bb := setup(b, Config{FlushEvery: 20 * time.Millisecond})
+	s := bb.m.Subscribe(bb.m.LastEvent())
+	b.ReportAllocs()
+	for b.Loop() {
+		bb.do(submission(nil))
+		if _, err := s.Next(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
