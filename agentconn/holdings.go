@@ -69,6 +69,7 @@ func (s *session) track(msgs []wire.Message) bool {
 	return len(s.attempts) <= maxAttempts
 }
 
+// hold notes what the agent lists; s.mu is held. It may list results too.
 func (s *session) hold(list []wire.Held) {
 	for _, h := range list {
 		a := attempt{h.Job, h.Fence}
@@ -79,6 +80,13 @@ func (s *session) hold(list []wire.Held) {
 		default:
 			s.attempts[a] = holdsRunning
 		}
+	}
+}
+
+// release notes what the agent has no more; s.mu is held.
+func (s *session) release(list ...wire.Held) {
+	for _, h := range list {
+		delete(s.attempts, attempt{h.Job, h.Fence})
 	}
 }
 

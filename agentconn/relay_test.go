@@ -245,6 +245,10 @@ func TestLeaderChanged(t *testing.T) {
 		say(wire.Message{Heartbeat: &wire.Heartbeat{Seq: 1, Held: []wire.Held{{Job: 2, Fence: 2}, {Job: 3, Fence: 2}}}})
 		expect("heartbeat and acknowledgement", []wire.Held{{Job: 2, Fence: 2}}, []wire.Held{{Job: 3, Fence: 2}})
 
+		b.to(up, wire.Message{Beat: &wire.Beat{Seq: 1, Drop: []wire.Held{{Job: 3, Fence: 2}}}}, wire.Message{Cancel: &wire.Cancel{Job: 2, Fence: 2, Drop: true}})
+		p.receive(t)
+		expect("drops", nil, nil)
+
 		say(wire.Message{Drain: &wire.Drain{}})
 		b.hub.LeaderChanged()
 		if env := b.leader.up(t); !env.Up.Draining {
@@ -281,58 +285,71 @@ func TestBounds(t *testing.T) {
 		want wire.Result
 	}{
 		{
-			"a good result stays", wire.Result{Outcome: "completed", Result: job.JSON(`[1]`)},
+			"a good result stays",
+			wire.Result{Outcome: "completed", Result: job.JSON(`[1]`)},
 			wire.Result{Outcome: "completed", Result: job.JSON(`[1]`)},
 		},
 		{
-			"the largest stays", wire.Result{Outcome: "completed", ResultBytes: make([]byte, job.MaxPayload)},
+			"the largest stays",
+			wire.Result{Outcome: "completed", ResultBytes: make([]byte, job.MaxPayload)},
 			wire.Result{Outcome: "completed", ResultBytes: make([]byte, job.MaxPayload)},
 		},
 		{
-			"a failure stays", wire.Result{Outcome: "failed", Error: &wire.Failure{Kind: "exit", Message: "m", ExitCode: &code, RetryAfter: 5}},
+			"a failure stays",
+			wire.Result{Outcome: "failed", Error: &wire.Failure{Kind: "exit", Message: "m", ExitCode: &code, RetryAfter: 5}},
 			wire.Result{Outcome: "failed", Error: &wire.Failure{Kind: "exit", Message: "m", ExitCode: &code, RetryAfter: 5}},
 		},
 		{
-			"a larger one fails", wire.Result{Outcome: "completed", Result: job.JSON(big)},
+			"a larger one fails",
+			wire.Result{Outcome: "completed", Result: job.JSON(big)},
 			wire.Result{Outcome: "failed", Error: &wire.Failure{Kind: "result_too_large", Message: "the result is 1048578 bytes; the limit is 1048576", Permanent: true}},
 		},
 		{
-			"one that is not JSON fails", wire.Result{Outcome: "completed", Result: job.JSON(`{`)},
+			"one that is not JSON fails",
+			wire.Result{Outcome: "completed", Result: job.JSON(`{`)},
 			wire.Result{Outcome: "failed", Error: &wire.Failure{Kind: "result_invalid", Message: "the result is not JSON in UTF-8", Permanent: true}},
 		},
 		{
-			"one that is not UTF-8 fails", wire.Result{Outcome: "completed", Result: job.JSON("\"\xff\"")},
+			"one that is not UTF-8 fails",
+			wire.Result{Outcome: "completed", Result: job.JSON("\"\xff\"")},
 			wire.Result{Outcome: "failed", Error: &wire.Failure{Kind: "result_invalid", Message: "the result is not JSON in UTF-8", Permanent: true}},
 		},
 		{
-			"one that is too deep fails", wire.Result{Outcome: "completed", Result: job.JSON(strings.Repeat("[", 65) + strings.Repeat("]", 65))},
+			"one that is too deep fails",
+			wire.Result{Outcome: "completed", Result: job.JSON(strings.Repeat("[", 65) + strings.Repeat("]", 65))},
 			wire.Result{Outcome: "failed", Error: &wire.Failure{Kind: "result_invalid", Message: "the result is nested more than 64 levels deep", Permanent: true}},
 		},
 		{
-			"two at once fail", wire.Result{Outcome: "completed", Result: job.JSON(`1`), ResultBytes: []byte{1}},
+			"two at once fail",
+			wire.Result{Outcome: "completed", Result: job.JSON(`1`), ResultBytes: []byte{1}},
 			wire.Result{Outcome: "failed", Error: &wire.Failure{Kind: "result_invalid", Message: "the agent gave both result and result_bytes", Permanent: true}},
 		},
 		{
-			"an unknown outcome fails", wire.Result{Outcome: "lost"},
+			"an unknown outcome fails",
+			wire.Result{Outcome: "lost"},
 			wire.Result{Outcome: "failed", Error: &wire.Failure{
 				Kind: "result_invalid", Permanent: true,
 				Message: `the agent reported the outcome "lost", which is none of completed, failed, timed_out, cancelled`,
 			}},
 		},
 		{
-			"a failure gets a reason", wire.Result{Outcome: "failed"},
+			"a failure gets a reason",
+			wire.Result{Outcome: "failed"},
 			wire.Result{Outcome: "failed", Error: &wire.Failure{Kind: "error", Message: "the agent gave no reason"}},
 		},
 		{
-			"a reason gets a kind", wire.Result{Outcome: "timed_out", Error: &wire.Failure{RetryAfter: -1}},
+			"a reason gets a kind",
+			wire.Result{Outcome: "timed_out", Error: &wire.Failure{RetryAfter: -1}},
 			wire.Result{Outcome: "timed_out", Error: &wire.Failure{Kind: "error"}},
 		},
 		{
-			"a long reason is cut", wire.Result{Outcome: "failed", Error: &wire.Failure{Kind: "k", Message: strings.Repeat("m", maxMessage+7)}},
+			"a long reason is cut",
+			wire.Result{Outcome: "failed", Error: &wire.Failure{Kind: "k", Message: strings.Repeat("m", maxMessage+7)}},
 			wire.Result{Outcome: "failed", Error: &wire.Failure{Kind: "k", Message: strings.Repeat("m", maxMessage) + "… [7 bytes cut]"}},
 		},
 		{
-			"what completed has no error", wire.Result{Outcome: "completed", Error: &wire.Failure{Kind: "k"}},
+			"what completed has no error",
+			wire.Result{Outcome: "completed", Error: &wire.Failure{Kind: "k"}},
 			wire.Result{Outcome: "completed"},
 		},
 	} {

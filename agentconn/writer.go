@@ -25,8 +25,13 @@ func (s *session) deliver(msgs []wire.Message) {
 		switch {
 		case m.Welcome != nil:
 			m.Welcome = s.welcome(*m.Welcome)
+			s.release(m.Welcome.Drop...)
+		case m.Beat != nil:
+			s.release(m.Beat.Drop...)
 		case m.ResultAck != nil:
-			delete(s.attempts, attempt{m.ResultAck.Job, m.ResultAck.Fence})
+			s.release(wire.Held{Job: m.ResultAck.Job, Fence: m.ResultAck.Fence})
+		case m.Cancel != nil && m.Cancel.Drop:
+			s.release(wire.Held{Job: m.Cancel.Job, Fence: m.Cancel.Fence})
 		case m.Dispatch != nil:
 			size := m.Msgsize()
 			if s.queued > 0 && s.queued+size > s.hub.cfg.QueueBytes {
