@@ -6,7 +6,6 @@ import (
 
 	"github.com/orrery-io/orrery/fsm"
 	"github.com/orrery-io/orrery/internal/obs"
-	"github.com/orrery-io/orrery/job"
 )
 
 // refill asks for more of a group's jobs from the database.
@@ -55,8 +54,9 @@ func (t *term) refillLoop(ctx context.Context) error {
 //   - the flush before the read makes everything visible that was applied before it;
 //   - what becomes ready behind the window while the read is going on is kept in
 //     group.late, and offered again when the window reaches further;
-//   - what was dispatched or ended since is recognised by its current row. Reading
-//     that also brings the job into the cache before the dispatch needs it.
+//   - what was dispatched or ended since is left out by ReadyJobs, which knows the
+//     newest version of each row. That also has the jobs in the cache when their
+//     dispatch is applied.
 func (t *term) fillWindow(ctx context.Context, g *group) error {
 	t.mu.Lock()
 	after, limit := g.win.through, windowSize-g.win.len()
@@ -107,18 +107,10 @@ func (t *term) read(ctx context.Context, k groupKey, after entry, limit int) (en
 	if err != nil {
 		return nil, entry{}, false, err
 	}
-	entries = make([]entry, 0, len(rows))
-	for _, row := range rows {
-		reached = entryOf(row)
-		now, err := t.s.machine.Job(ctx, row.ID)
-		switch {
-		case err != nil:
-			if job.KindOf(err) != job.NotFound {
-				t.log.WarnContext(ctx, "waiting job not read", obs.JobID(row.ID), obs.Err(err))
-			}
-		case now.State == job.Pending && now.ReadyAt == row.ReadyAt && now.Priority == row.Priority:
-			entries = append(entries, entryOf(now))
-		}
+	entries = make([]entry, len(rows))
+	for i, row := range rows {
+		entries[i] = entryOf(row)
+		reached = entries[i]
 	}
 	return entries, reached, len(rows) < limit, nil
 }
