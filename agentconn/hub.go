@@ -37,7 +37,7 @@ type Config struct {
 	// HelloTimeout is how long a new connection may be silent; 10 s by default.
 	HelloTimeout time.Duration
 	// WriteTimeout is how long one frame may take to be accepted by the agent's
-	// side; 15 s by default.
+	// side; 30 s by default.
 	WriteTimeout time.Duration
 	// CloseTimeout bounds an orderly close; 2 s by default.
 	CloseTimeout time.Duration
@@ -66,7 +66,7 @@ func (c Config) withDefaults() Config {
 	c.MaxFrame = cmp.Or(c.MaxFrame, wire.MaxFrame)
 	c.MaxSessions = cmp.Or(c.MaxSessions, 20_000)
 	c.HelloTimeout = cmp.Or(c.HelloTimeout, 10*time.Second)
-	c.WriteTimeout = cmp.Or(c.WriteTimeout, 15*time.Second)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, 30*time.Second)
 	c.CloseTimeout = cmp.Or(c.CloseTimeout, 2*time.Second)
 	c.Silence = cmp.Or(c.Silence, 3)
 	c.QueueBytes = cmp.Or(c.QueueBytes, 64<<20)
@@ -84,6 +84,8 @@ type Hub struct {
 	buffers   sync.Pool // *[]byte, shared by all sessions so that an idle one has none
 
 	sessions sync.WaitGroup // their goroutines
+
+	begun chan struct{} // closed when Run has begun
 
 	mu      sync.RWMutex
 	ran     bool
@@ -103,6 +105,7 @@ func New(cfg Config) *Hub {
 		buffers: sync.Pool{New: func() any { return new([]byte) }},
 		all:     make(map[*session]struct{}),
 		byID:    make(map[string]*session),
+		begun:   make(chan struct{}),
 	}
 	h.followers.dropped = m.followerDropped
 	return h
@@ -119,6 +122,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	h.ran, h.running = true, true
 	h.mu.Unlock()
+	close(h.begun)
 
 	<-ctx.Done()
 

@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -57,12 +57,8 @@ func setup(t testing.TB, change ...func(*Config)) *bundle {
 		cancel()
 		<-b.done
 	})
-	for { // Run has begun
-		if code, _ := b.hub.room(); code != "shutting_down" {
-			return b
-		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // nothing tells it
-	}
+	<-b.hub.begun
+	return b
 }
 
 // leader records what it is told, and waits for it.
@@ -264,9 +260,7 @@ func TestHandshake(t *testing.T) {
 	}
 	with := func(more ...string) map[string]string {
 		h := map[string]string{}
-		for k, v := range upgrade {
-			h[k] = v
-		}
+		maps.Copy(h, upgrade)
 		for i := 0; i < len(more); i += 2 {
 			h[more[i]] = more[i+1]
 		}
@@ -504,7 +498,7 @@ func TestShutdown(t *testing.T) {
 }
 
 func TestShutdownDoesNotWaitForADeafAgent(t *testing.T) {
-	b := setup(t, func(c *Config) { c.CloseTimeout = 10 * time.Millisecond })
+	b := setup(t, func(c *Config) { c.CloseTimeout = 300 * time.Millisecond })
 	b.connect(t, wire.JSON, "a1") // and never reads
 	p, _ := b.connect(t, wire.JSON, "a2")
 	b.stop()
@@ -517,6 +511,53 @@ func TestShutdownDoesNotWaitForADeafAgent(t *testing.T) {
 		if code := b.leader.ended(t); code != "shutdown" {
 			t.Errorf("down with %s", code)
 		}
+	}
+}
+
+func TestShutdownDoesNotWaitForASlowAgent(t *testing.T) {
+	b := setup(t, func(c *Config) { c.CloseTimeout, c.WriteTimeout = 10*time.Millisecond, time.Hour })
+	_, up := b.connect(t, wire.Msgpack, "a1") // and never reads
+	for range 40 {
+		b.to(up, wire.Message{Dispatch: &wire.Dispatch{Job: 1, Fence: 1, PayloadBytes: make([]byte, job.MaxPayload)}})
+	}
+	b.stop()
+	<-b.done
+	if code := b.leader.ended(t); code != "shutdown" {
+		t.Errorf("down with %s", code)
+	}
+}
+
+func TestLargeFrameIsASignOfLife(t *testing.T) {
+	b := setup(t)
+	p, up := b.connect(t, wire.Msgpack, "a1")
+	b.to(up, wire.Message{Welcome: &wire.Welcome{Heartbeat: 400}})
+	p.receive(t)
+	frame, err := wire.AppendFrame(nil, wire.Msgpack, []wire.Message{{Result: &wire.Result{
+		Job: 1, Fence: 2, Outcome: "completed", ResultBytes: make([]byte, job.MaxPayload),
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As on a slow line: the whole takes longer than three heartbeats, no part does.
+	w, err := p.conn.Writer(t.Context(), websocket.MessageBinary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for len(frame) > 0 {
+		n := min(len(frame), 80<<10)
+		if _, err := w.Write(frame[:n]); err != nil {
+			t.Fatal(err)
+		}
+		frame = frame[n:]
+		<-tick.C
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if env := b.leader.next(t); len(env.Messages) != 1 {
+		t.Errorf("got %s", show(env))
 	}
 }
 
@@ -574,10 +615,4 @@ func TestSlowAgent(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	http.DefaultClient.CloseIdleConnections()
-	os.Exit(code)
 }

@@ -91,8 +91,11 @@ func (s *session) endLocked(e ending) {
 	if e.abrupt {
 		s.queue = nil
 		_ = s.net.SetDeadline(time.Unix(1, 0)) // never blocks, as Close may
-	} else if e.last.Kind() != "" {
-		s.queue = append(s.queue, e.last)
+	} else {
+		_ = s.net.SetWriteDeadline(time.Now().Add(s.hub.cfg.CloseTimeout))
+		if e.last.Kind() != "" {
+			s.queue = append(s.queue, e.last)
+		}
 	}
 	s.signal()
 }
@@ -188,7 +191,7 @@ func (s *session) readFrame(ctx context.Context) ([]wire.Message, *ending) {
 	}
 	buf := s.hub.buffer()
 	defer s.hub.release(buf)
-	if *buf, err = readAll(r, *buf, s.hub.cfg.MaxFrame); err != nil {
+	if *buf, err = s.readAll(r, *buf); err != nil {
 		return nil, s.gone(err)
 	}
 	s.hub.metrics.framesIn.Inc()
@@ -204,9 +207,12 @@ func (s *session) readFrame(ctx context.Context) ([]wire.Message, *ending) {
 	return msgs, nil
 }
 
-// readAll reads r into b, which it may replace. It reads one byte more than limit
-// at most, so that the decoder sees that there was more.
-func readAll(r io.Reader, b []byte, limit int) ([]byte, error) {
+// readAll reads r into b, which it may replace. It reads one byte more than
+// MaxFrame at most, so that the decoder sees that there was more. On a slow line
+// each part of a large frame is a sign of life.
+func (s *session) readAll(r io.Reader, b []byte) ([]byte, error) {
+	const part = 64 << 10
+	limit := s.hub.cfg.MaxFrame
 	b = b[:0]
 	if cap(b) == 0 {
 		b = make([]byte, 0, 4<<10)
@@ -215,13 +221,16 @@ func readAll(r io.Reader, b []byte, limit int) ([]byte, error) {
 		if len(b) == cap(b) {
 			b = append(b, 0)[:len(b)]
 		}
-		n, err := r.Read(b[len(b):min(cap(b), limit+1)])
+		n, err := r.Read(b[len(b):min(cap(b), len(b)+part, limit+1)])
 		b = b[:len(b)+n]
 		if errors.Is(err, io.EOF) || len(b) > limit {
 			return b, nil
 		}
 		if err != nil {
 			return b, err
+		}
+		if len(b) >= part && s.hello != nil {
+			s.touch()
 		}
 	}
 }

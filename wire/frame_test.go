@@ -89,12 +89,12 @@ func TestFrame(t *testing.T) {
 			seen[m.Kind()] = true
 		}
 		typ := reflect.TypeFor[Message]()
-		for i := range typ.NumField() {
-			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+		for field := range typ.Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			if !seen[name] {
 				t.Errorf("no message of kind %s, or Kind does not know it", name)
 			}
-			if msg, _, _ := strings.Cut(typ.Field(i).Tag.Get("msg"), ","); msg != name {
+			if msg, _, _ := strings.Cut(field.Tag.Get("msg"), ","); msg != name {
 				t.Errorf("kind %s is called %s in MessagePack", name, msg)
 			}
 		}
