@@ -78,7 +78,7 @@ func (m *Machine) change(e *Entry, a *apply, items []command.Item) ([]command.Re
 	if err != nil {
 		return nil, 0, err
 	}
-	m.state.index, m.state.term = e.Index, e.Term
+	m.state.index, m.state.term, m.state.lastTime = e.Index, e.Term, a.now
 	if len(a.events) > 0 {
 		a.batch = newBatch(a)
 		m.state.feed = append(m.state.feed, a.batch)

@@ -18,6 +18,7 @@ import (
 type flush struct {
 	gen         uint64
 	index, term uint64
+	lastTime    job.Time
 	lastID      job.ID
 	lastChunk   int64
 	clusterID   string
@@ -139,7 +140,7 @@ func (m *Machine) take(f *flush, why flushReason) bool {
 	}
 	f.gen = m.gen
 	m.gen++
-	f.index, f.term = s.index, s.term
+	f.index, f.term, f.lastTime = s.index, s.term, s.lastTime
 	f.lastID, f.lastChunk, f.clusterID, f.trimmed = s.lastID, s.lastChunk, s.clusterID, s.trimmed
 	f.conf, f.confIndex = s.conf, s.confIndex
 	f.marker, f.migrate = why.marker, s.migrate
@@ -268,7 +269,7 @@ func (s *store) writeRows(f *flush, feedBytes int64) (int64, error) {
 			return 0, err
 		}
 	}
-	err = s.stmts.putMeta.exec(int64(f.index), int64(f.term), int64(f.lastID), f.lastChunk, f.clusterID, //nolint:gosec // log indexes
+	err = s.stmts.putMeta.exec(int64(f.index), int64(f.term), int64(f.lastTime), int64(f.lastID), f.lastChunk, f.clusterID, //nolint:gosec // log indexes
 		int64(f.trimmed), feedBytes, int64(f.confIndex), f.conf) //nolint:gosec // log indexes
 	return feedBytes, err
 }

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	sqlReadMeta     = "SELECT applied_index, applied_term, last_id, last_chunk, cluster_id, feed_trimmed, feed_bytes, conf_index, conf, marker_index, marker_term, marker_conf_index, marker_conf FROM meta"
+	sqlReadMeta     = "SELECT applied_index, applied_term, last_time, last_id, last_chunk, cluster_id, feed_trimmed, feed_bytes, conf_index, conf, marker_index, marker_term, marker_conf_index, marker_conf FROM meta"
 	sqlReadQueues   = "SELECT doc FROM queues ORDER BY name"
 	sqlReadAgents   = "SELECT doc FROM agents ORDER BY id"
 	sqlReadRequests = "SELECT idx, doc FROM requests ORDER BY idx"
@@ -73,7 +73,7 @@ func (s *store) loadState(ctx context.Context, to *state) (marker Marker, feedBy
 func (s *store) loadMeta(ctx context.Context, to *state) (marker Marker, feedBytes int64, err error) {
 	var index, term, id, trimmed, conf, markerIndex, markerTerm, markerConf int64
 	err = s.keyed.QueryRowContext(ctx, sqlReadMeta).Scan(
-		&index, &term, &id, &to.lastChunk, &to.clusterID, &trimmed, &feedBytes, &conf, &to.conf,
+		&index, &term, &to.lastTime, &id, &to.lastChunk, &to.clusterID, &trimmed, &feedBytes, &conf, &to.conf,
 		&markerIndex, &markerTerm, &markerConf, &marker.Configuration,
 	)
 	to.index, to.term, to.lastID, to.trimmed, to.confIndex = uint64(index), uint64(term), job.ID(id), uint64(trimmed), uint64(conf) //nolint:gosec // log indexes

@@ -212,6 +212,14 @@ func (m *Machine) WaitApplied(ctx context.Context, index uint64) error {
 // ClusterID is what Init gave; "" before.
 func (m *Machine) ClusterID() string { return *m.clusterID.Load() }
 
+// LastTime is the time of the newest applied entry, zero when there was none. The
+// leader's clock never goes behind it.
+func (m *Machine) LastTime() job.Time {
+	m.applyMu.Lock()
+	defer m.applyMu.Unlock()
+	return m.state.lastTime
+}
+
 // SchemaVersion is the version that the newest Migrate brought the schema to.
 func (m *Machine) SchemaVersion() int { return int(m.schema.Load()) }
 

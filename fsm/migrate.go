@@ -27,6 +27,10 @@ func migrations() []migration {
 	}
 }
 
+// NewestSchema is the schema version that this program writes; a new cluster
+// begins with it, and a Migrate command brings an older one there.
+const NewestSchema = 1
+
 // newest is the highest version that a list of migrations reaches.
 func newest(list []migration) int { return list[len(list)-1].version }
 

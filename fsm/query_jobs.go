@@ -276,9 +276,15 @@ type DeadGroup struct {
 // the largest group first. Of the filter's states only those of dead letters
 // count; none means all of them.
 func (m *Machine) DeadLetterGroups(ctx context.Context, f JobFilter) ([]DeadGroup, error) {
-	f.States = slices.DeleteFunc(slices.Clone(f.States), func(s job.State) bool { return !s.DeadLetter() })
+	asked := f.States
+	f.States = nil
+	for _, s := range []job.State{job.Failed, job.TimedOut} {
+		if len(asked) == 0 || slices.Contains(asked, s) {
+			f.States = append(f.States, s)
+		}
+	}
 	if len(f.States) == 0 {
-		f.States = []job.State{job.Failed, job.TimedOut}
+		return nil, nil
 	}
 	groups := make(map[[2]string]*DeadGroup)
 	err := m.scan(ctx, &f, func(c *candidate) {

@@ -21,7 +21,8 @@ type Marker struct {
 // state is all that apply works on. Apply is the only one who changes it, under
 // the machine's applyMu, which the flusher takes to find it between two entries.
 type state struct {
-	index, term uint64 // applied
+	index, term uint64   // applied
+	lastTime    job.Time // of the newest applied entry
 	lastID      job.ID
 	lastChunk   int64
 	clusterID   string

@@ -3,11 +3,8 @@ package server
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"sync"
 	"time"
 
@@ -15,7 +12,6 @@ import (
 	"github.com/orrery-io/orrery/cluster"
 	"github.com/orrery-io/orrery/fsm"
 	"github.com/orrery-io/orrery/httpapi"
-	"github.com/orrery-io/orrery/internal/obs"
 	"github.com/orrery-io/orrery/scheduler"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -37,6 +33,10 @@ type Config struct {
 	// Lease is how long an agent may be silent before its work is given to
 	// another; zero means 15s.
 	Lease time.Duration
+	// OnHang is called when the disk holds up a write to the log for seconds. The
+	// process should exit then: Run may be unable to, and a node that hangs must not
+	// go on to look alive. Nil does nothing.
+	OnHang func(error)
 	// Log gets what the node has to tell; nil means nowhere.
 	Log *slog.Logger
 }
@@ -103,6 +103,7 @@ func New(cfg Config) (_ *Server, err error) {
 		Version:    cfg.Version,
 		Prepare:    s.sched.Prepare,
 		Lead:       s.lead,
+		OnHang:     cfg.OnHang,
 		Log:        cfg.Log,
 		Registerer: reg,
 	}); err != nil {
