@@ -49,7 +49,7 @@ runs the command {"argv": [...]} without a shell.`,
 	flags.StringVar(&cfg.ID, "id", "", "`id` that stays the same over restarts (default: the host's name and a random suffix)")
 	flags.StringVar(&cfg.Name, "name", "", "`name` for people (default: the id, or the host's name)")
 	flags.StringVar(&cfg.Group, "group", "", "`group` that the agent belongs to")
-	flags.StringToStringVar(&cfg.Labels, "label", nil, "labels, `key=value`")
+	flags.Var(pairsFlag{&cfg.Labels}, "label", "label, `key=value`; may be repeated")
 	drain = 30 * job.Second
 	flags.Var(durationFlag{&drain}, "drain", "`duration` that running jobs get to finish on exit")
 	logs.declare(cmd, "info")

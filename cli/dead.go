@@ -61,10 +61,10 @@ func (a *app) showDead(d *client.DeadLetters, now time.Time) error {
 	if err := t.end(); err != nil {
 		return err
 	}
-	a.printf("\nnewest\n")
+	a.printf("\n%s; the newest:\n", count(d.Total, "dead letter"))
 	t = newTable(a.out, "ID", "TYPE", "QUEUE", "TRY", "AGE", "ERROR")
 	const most = 10
-	for _, j := range d.Items[:min(len(d.Items), most)] {
+	for _, j := range d.Jobs[:min(len(d.Jobs), most)] {
 		t.row(j.ID, j.Type, j.Queue, tries(j), age(j.FinishedAt, now), clipText(failureText(j.Error), 60))
 	}
 	return t.end()

@@ -12,7 +12,8 @@ func newEvents(a *app) *cobra.Command {
 	var opts client.EventOptions
 	var follow bool
 	var after string
-	var names, jobs []string
+	var names []string
+	var about int64
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Show the feed of everything that happened",
@@ -31,12 +32,11 @@ goes on behind one, without a gap and without a repetition.`,
 				}
 				opts.Types = append(opts.Types, t)
 			}
-			ids, err := jobIDs(jobs)
-			if err != nil {
-				return err
-			}
-			opts.Jobs = ids
+			opts.Job = job.ID(about)
 			switch {
+			case after == "oldest":
+				opts.After = &job.EventID{}
+			case after == "latest":
 			case cmd.Flags().Changed("after"):
 				id, err := job.ParseEventID(after)
 				if err != nil {
@@ -52,9 +52,9 @@ goes on behind one, without a gap and without a repetition.`,
 	}
 	flags := cmd.Flags()
 	flags.BoolVarP(&follow, "follow", "f", false, "go on with what happens")
-	flags.StringVar(&after, "after", "", "only behind the event with this `id`")
+	flags.StringVar(&after, "after", "", "only behind the event with this `id`; oldest or latest")
 	flags.StringSliceVar(&names, "type", nil, "only of these `types`, such as job.completed")
-	flags.StringSliceVar(&jobs, "job", nil, "only of the jobs with these `ids`")
+	flags.Int64Var(&about, "job", 0, "only of the job with this `id`")
 	flags.StringSliceVar(&opts.Queues, "queue", nil, "only of jobs in these `queues`")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(job.EventTypes(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/orrery-io/orrery/client"
+	"github.com/orrery-io/orrery/job"
 )
 
 // The exit codes, the same for every command.
@@ -77,6 +78,18 @@ func clientHint(e *client.Error) string {
 		return "start a node with `orrery dev`, or name a running one with --addr or ORRERY_ADDR"
 	case e.Status == 401:
 		return "name the file with the node's token with --token-file, or set ORRERY_TOKEN"
+	}
+	switch e.Code {
+	case job.ErrJobNotFound.Code:
+		return "jobs are deleted some time after they ended; `orrery job ls` lists those that there are"
+	case job.ErrAgentNotFound.Code:
+		return "`orrery agents` lists those that there are"
+	case job.ErrQueueNotFound.Code:
+		return "a queue exists from the first job in it; `orrery queue ls` lists those that there are"
+	case "wrong_state":
+		return "`orrery job show` says where it stands"
+	case "events_trimmed":
+		return "--after oldest begins with what is kept"
 	}
 	return e.Hint
 }

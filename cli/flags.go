@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -70,7 +71,28 @@ func (f statesFlag) Set(s string) error {
 
 func (f statesFlag) Type() string { return "states" }
 
+// pairsFlag is a set of labels on the command line: key=value, and more by
+// repeating the flag, so that a value may hold anything.
+type pairsFlag struct{ m *map[string]string }
+
+func (f pairsFlag) String() string { return "" }
+
+func (f pairsFlag) Set(s string) error {
+	key, value, ok := strings.Cut(s, "=")
+	if !ok || key == "" {
+		return fmt.Errorf("%q is not key=value", clipText(s, 40))
+	}
+	if *f.m == nil {
+		*f.m = map[string]string{}
+	}
+	(*f.m)[key] = value
+	return nil
+}
+
+func (f pairsFlag) Type() string { return "key=value" }
+
 var (
+	_ pflag.Value = pairsFlag{}
 	_ pflag.Value = durationFlag{}
 	_ pflag.Value = timeFlag{}
 	_ pflag.Value = statesFlag{}
@@ -82,7 +104,7 @@ func filterFlags(cmd *cobra.Command, f *client.Filter) {
 	flags.StringSliceVar(&f.Queues, "queue", nil, "only in these `queues`")
 	flags.StringSliceVar(&f.Types, "type", nil, "only of these `types`")
 	flags.StringSliceVar(&f.Tags, "tag", nil, "only with one of these `tags`")
-	flags.StringToStringVar(&f.Metadata, "meta", nil, "only with this metadata, `key=value`")
+	flags.Var(pairsFlag{&f.Metadata}, "meta", "only with this metadata, `key=value`; may be repeated")
 	flags.StringSliceVar(&f.ErrorKinds, "error-kind", nil, "only with these `kinds` of error")
 	flags.Var(timeFlag{&f.CreatedAfter, true}, "since", "only created after this `time`, or so long ago")
 }

@@ -43,6 +43,9 @@ the exec handler of "orrery agent --exec" runs.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.Type = args[0]
+			if s.Delay != 0 && s.RunAt != 0 {
+				return usagef("give --delay or --run-at, not both")
+			}
 			if cmd.Flags().Changed("priority") {
 				s.Priority = &f.priority
 			}
@@ -64,13 +67,12 @@ the exec handler of "orrery agent --exec" runs.`,
 	flags.Var(durationFlag{&s.Lease}, "lease", "`duration` that its agent may be silent")
 	flags.Var(durationFlag{&s.Retention}, "retention", "`duration` to keep it after its end")
 	flags.StringSliceVar(&s.Tags, "tag", nil, "`tags` to find it by")
-	flags.StringToStringVar(&s.Metadata, "meta", nil, "metadata, `key=value`")
+	flags.Var(pairsFlag{&s.Metadata}, "meta", "metadata, `key=value`; may be repeated")
 	flags.StringVar(&s.CorrelationID, "correlation-id", "", "`id` of what it belongs to")
 	flags.StringVar(&s.IdempotencyKey, "key", "", "idempotency `key`: a second submission with it returns the first job")
 	flags.BoolVar(&f.wait, "wait", false, "wait for its end; exit code 3 when that is a bad one")
 	flags.BoolVar(&f.follow, "follow", false, "show its log while waiting for its end")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print only its id")
-	cmd.MarkFlagsMutuallyExclusive("delay", "run-at")
 	return cmd
 }
 

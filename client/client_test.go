@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +21,7 @@ import (
 // call is a request as the test node saw it.
 type call struct {
 	method, path string
-	query        map[string][]string
+	query        url.Values
 	header       http.Header
 	body         string
 }
@@ -470,7 +471,7 @@ func TestQueuesAndDeadLetters(t *testing.T) {
 	b := setup(t,
 		answer(200, `{"queues":[{"name":"a/b","paused":true,"reason":"r","counts":{"pending":3,"failed":1}}]}`),
 		answer(200, `{}`),
-		answer(200, `{"groups":[{"type":"x","error_kind":"panic","message":"m","count":2}],"items":[{"id":3,"state":"failed"}]}`),
+		answer(200, `{"groups":[{"type":"x","error_kind":"panic","message":"m","count":2}],"jobs":[{"id":3,"state":"failed"}]}`),
 		answer(200, `{"matched":2,"changed":0}`),
 		answer(200, `{"matched":2,"changed":2}`),
 	)
@@ -482,7 +483,7 @@ func TestQueuesAndDeadLetters(t *testing.T) {
 		t.Fatal(err)
 	}
 	d, err := b.client.DeadLetters(t.Context(), client.Filter{Types: []string{"x"}})
-	if err != nil || d.Groups[0].Count != 2 || d.Items[0].State != job.Failed {
+	if err != nil || d.Groups[0].Count != 2 || d.Jobs[0].State != job.Failed {
 		t.Fatalf("dead letters %+v, %v", d, err)
 	}
 	if a, err := b.client.Purge(t.Context(), client.Selection{Filter: &client.Filter{}, DryRun: true}); err != nil || a.Matched != 2 {
@@ -507,9 +508,9 @@ func TestQueuesAndDeadLetters(t *testing.T) {
 
 func TestAgentsAndCluster(t *testing.T) {
 	b := setup(t,
-		answer(200, `{"items":[{"id":"a1","name":"n","slots":4,"status":"ready","load":{"held":2,"slots":4}},{"id":"a2","status":"lost"}]}`),
+		answer(200, `{"agents":[{"id":"a1","name":"n","slots":4,"status":"ready","load":{"held":2,"slots":4}},{"id":"a2","status":"lost"}]}`),
 		answer(200, `{"id":"x/y","status":"draining"}`),
-		answer(200, `{"leader":"n1","term":3}`),
+		answer(200, `{"version":"v1","node":{"leader":"n1","term":3}}`),
 	)
 	as, err := b.client.Agents(t.Context())
 	if err != nil || as[0].Load.Held != 2 || as[1].Load != nil || as[1].Status != job.AgentLost {
@@ -519,7 +520,7 @@ func TestAgentsAndCluster(t *testing.T) {
 	if err != nil || a.ID != "x/y" || b.seen()[1].path != "/v1/agents/x%2Fy" {
 		t.Errorf("agent %+v, %v, %s", a, err, b.seen()[1].path)
 	}
-	if cl, err := b.client.Cluster(t.Context()); err != nil || cl.Leader != "n1" || cl.Term != 3 {
+	if cl, err := b.client.Cluster(t.Context()); err != nil || cl.Node.Leader != "n1" || cl.Node.Term != 3 {
 		t.Errorf("cluster %+v, %v", cl, err)
 	}
 }

@@ -11,18 +11,24 @@ import (
 // Agent is an agent as the cluster recorded it, and how busy it is.
 type Agent struct {
 	job.Agent
-	// Load is nil when the agent is not connected.
+	// Load is nil when the agent is not connected, or the node that answered does
+	// not lead.
 	Load *AgentLoad `json:"load,omitempty"`
 }
 
 // AgentLoad is how busy an agent is right now.
 type AgentLoad struct {
+	Connected bool     `json:"connected"`
+	Session   string   `json:"session,omitempty"`
+	Node      string   `json:"node,omitempty"`
+	Since     job.Time `json:"since,omitzero"`
 	// Held is how many attempts the agent has, Waiting how many of those have not
-	// begun.
+	// begun, by its last heartbeat.
 	Held    int `json:"held"`
 	Waiting int `json:"waiting"`
-	Slots   int `json:"slots"`
-	// LastHeartbeat is the leader's clock.
+	// Credit is how many more it would be given now.
+	Credit int `json:"credit"`
+	// LastHeartbeat is by the leader's clock.
 	LastHeartbeat job.Time           `json:"last_heartbeat,omitzero"`
 	Gauges        map[string]float64 `json:"gauges,omitempty"`
 }
@@ -30,10 +36,10 @@ type AgentLoad struct {
 // Agents returns all agents that the cluster remembers.
 func (c *Client) Agents(ctx context.Context) ([]Agent, error) {
 	var page struct {
-		Items []Agent `json:"items"`
+		Agents []Agent `json:"agents"`
 	}
 	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/agents"}, &page)
-	return page.Items, err
+	return page.Agents, err
 }
 
 // Agent returns one agent.
@@ -47,17 +53,29 @@ func (c *Client) Agent(ctx context.Context, id string) (*Agent, error) {
 
 // Cluster is how the node that answered sees the cluster.
 type Cluster struct {
-	ID string `json:"id"`
-	// Node is the node that answered, Leader the one that decides; empty when
-	// there is none.
-	Node    string `json:"node"`
-	Leader  string `json:"leader,omitempty"`
-	State   string `json:"state"`
-	Version string `json:"version,omitempty"`
-	Term    uint64 `json:"term"`
-	// Commit and Applied are indexes of the log.
-	Commit  uint64 `json:"commit"`
-	Applied uint64 `json:"applied"`
+	// Version is that of the program on the node.
+	Version string `json:"version"`
+	Node    Node   `json:"node"`
+}
+
+// Node is how a node of the cluster stands.
+type Node struct {
+	ID        string `json:"id"`
+	ClusterID string `json:"cluster_id"`
+	// State is "starting", "follower", "candidate", "leader" or "stopped".
+	State string `json:"state"`
+	// Leader is the id of the leader, "" while none is known.
+	Leader string `json:"leader"`
+	Term   uint64 `json:"term"`
+	// Commit, Applied, Synced and Snapshot are indexes of the log: up to where it is
+	// decided, executed, in the database on disk, and marked there.
+	Commit   uint64 `json:"commit"`
+	Applied  uint64 `json:"applied"`
+	Synced   uint64 `json:"synced"`
+	Snapshot uint64 `json:"snapshot"`
+	// LogFirst and LogLast are the entries of the log that are kept.
+	LogFirst uint64 `json:"log_first"`
+	LogLast  uint64 `json:"log_last"`
 }
 
 // Cluster returns the cluster as the node that answers sees it.

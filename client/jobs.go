@@ -91,10 +91,10 @@ func (c *Client) act(ctx context.Context, id job.ID, verb string, body any) (*jo
 // JobEvents returns what happened to one job, oldest first.
 func (c *Client) JobEvents(ctx context.Context, id job.ID) ([]job.Event, error) {
 	var page struct {
-		Items []job.Event `json:"items"`
+		Events []job.Event `json:"events"`
 	}
 	err := c.call(ctx, request{method: http.MethodGet, path: jobPath(id) + "/events"}, &page)
-	return page.Items, err
+	return page.Events, err
 }
 
 // ListOptions says which jobs to list.

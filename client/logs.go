@@ -3,9 +3,6 @@ package client
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"iter"
 	"net/http"
 	"net/url"
@@ -25,10 +22,11 @@ type LogLine struct {
 // LogCut says what of a log was not kept, because it passed the bound on what is
 // kept of one attempt.
 type LogCut struct {
-	Lines int64 `json:"lines"`
-	Bytes int64 `json:"bytes,omitempty"`
-	// After is the last line before the gap.
-	After int64 `json:"after,omitempty"`
+	Attempt int   `json:"attempt"`
+	Lines   int64 `json:"lines"`
+	Bytes   int64 `json:"bytes"`
+	// After is the number of the last line before the gap.
+	After int64 `json:"after"`
 }
 
 // LogOptions says which lines to read.
@@ -42,8 +40,8 @@ type LogOptions struct {
 	// Limit ends after so many lines; zero means no limit. It does not go with
 	// Follow.
 	Limit int
-	// Follow goes on with lines as they are logged, through all attempts to come,
-	// until the job has ended.
+	// Follow goes on with lines as they are logged, until the job has ended: through
+	// all attempts to come, or only the one that Attempt selects.
 	Follow bool
 	// OnProgress, with Follow, is called with what the handler reports.
 	OnProgress func(job.Progress)
@@ -83,37 +81,41 @@ const logPage = 1000
 func (c *Client) readLog(ctx context.Context, id job.ID, opts LogOptions, yield func(LogLine, error) bool) {
 	q := opts.values()
 	left := opts.Limit
-	for first := true; ; first = false {
+	told := false
+	for {
 		size := logPage
 		if opts.Limit > 0 {
 			size = min(size, left)
 		}
 		q.Set("limit", strconv.Itoa(size))
 		var page struct {
-			Items []LogLine `json:"items"`
-			Cut   *LogCut   `json:"cut"`
+			Attempt   int       `json:"attempt"`
+			Lines     []LogLine `json:"lines"`
+			Cut       *LogCut   `json:"cut"`
+			NextAfter int64     `json:"next_after"`
 		}
 		if err := c.call(ctx, request{method: http.MethodGet, path: jobPath(id) + "/logs", query: q}, &page); err != nil {
 			yield(LogLine{}, err)
 			return
 		}
-		if first && page.Cut != nil && page.Cut.Lines > 0 && opts.OnCut != nil {
+		if page.Cut != nil && opts.OnCut != nil && !told {
+			told = true
 			opts.OnCut(*page.Cut)
 		}
-		for _, l := range page.Items {
+		for _, l := range page.Lines {
 			if !yield(l, nil) {
 				return
 			}
 		}
-		left -= len(page.Items)
-		if len(page.Items) < size || opts.Limit > 0 && left <= 0 || opts.Tail > 0 {
+		left -= len(page.Lines)
+		if page.NextAfter == 0 || opts.Limit > 0 && left <= 0 {
 			return
 		}
-		last := page.Items[len(page.Items)-1]
 		// The pages that follow are of the same attempt, even when a new one has
 		// begun meanwhile.
-		q.Set("attempt", strconv.Itoa(last.Attempt))
-		q.Set("after", strconv.FormatInt(last.Seq, 10))
+		q.Set("attempt", strconv.Itoa(page.Attempt))
+		q.Set("after", strconv.FormatInt(page.NextAfter, 10))
+		q.Del("tail")
 	}
 }
 
@@ -123,7 +125,7 @@ func (c *Client) followLog(ctx context.Context, id job.ID, opts LogOptions, yiel
 	var seen LogLine
 	each := func(ev sseEvent) (more bool, err error) {
 		switch ev.Name {
-		case "line", "message":
+		case "log":
 			var l LogLine
 			if err := json.Unmarshal(ev.Data, &l); err != nil {
 				return false, badStream(err)
@@ -144,81 +146,21 @@ func (c *Client) followLog(ctx context.Context, id job.ID, opts LogOptions, yiel
 			}
 		case "cut":
 			var cut LogCut
-			if json.Unmarshal(ev.Data, &cut) == nil && opts.OnCut != nil {
+			if err := json.Unmarshal(ev.Data, &cut); err != nil {
+				return false, badStream(err)
+			}
+			if opts.OnCut != nil {
 				opts.OnCut(cut)
 			}
 		case "end":
 			return false, nil
+		case "error":
+			return false, problem(ev.Data)
 		}
 		return true, nil
 	}
 	r := request{method: http.MethodGet, path: jobPath(id) + "/logs", query: q, stream: true}
-	if err := c.follow(ctx, r, "", each); err != nil {
+	if err := c.follow(ctx, r, each); err != nil && err != errDone { //nolint:errorlint // it is never wrapped
 		yield(LogLine{}, err)
 	}
-}
-
-// follow reads a stream of server-sent events and takes an interrupted one up
-// again with Last-Event-ID, until each reports that it wants no more or a cause
-// remains that does not pass. A stream that cannot even be begun is an error at
-// once.
-func (c *Client) follow(ctx context.Context, r request, lastID string, each func(sseEvent) (bool, error)) error {
-	patience := newPatience()
-	begun := false
-	for {
-		more, got, err := c.followOnce(ctx, r, &lastID, each)
-		begun = begun || got
-		switch {
-		case !more || ctx.Err() != nil:
-			return err
-		case !begun && err != nil:
-			return err
-		case got:
-			patience = newPatience()
-		}
-		if err == nil {
-			err = &Error{Code: CodeNoAnswer, Detail: "the node ended the stream"}
-		}
-		if !patience.retry(ctx, err) {
-			return err
-		}
-	}
-}
-
-// followOnce reads one connection's worth of a stream. more means that the
-// stream broke off and may be taken up again; got that the node had answered.
-func (c *Client) followOnce(ctx context.Context, r request, lastID *string, each func(sseEvent) (bool, error)) (more, got bool, err error) {
-	r.header = http.Header{"Accept": {"text/event-stream"}}
-	if *lastID != "" {
-		r.header.Set("Last-Event-Id", *lastID)
-	}
-	resp, err := c.do(ctx, r)
-	if err != nil {
-		return passing(err), false, err
-	}
-	defer resp.Body.Close()
-	events := newSSEReader(resp.Body)
-	events.id = *lastID
-	for {
-		ev, err := events.Next()
-		switch {
-		case errors.Is(err, errEventTooLong):
-			return false, true, badStream(err)
-		case err != nil && ctx.Err() != nil:
-			return false, true, context.Cause(ctx)
-		case errors.Is(err, io.EOF):
-			return true, true, nil
-		case err != nil:
-			return true, true, unanswered(base(resp), err)
-		}
-		more, err := each(ev)
-		if err != nil || !more {
-			return false, true, err
-		}
-		*lastID = ev.ID
-	}
-}
-
-func badStream(err error) error {
-	return &Error{Code: CodeBadAnswer, cause: err, Detail: fmt.Sprintf("the stream cannot be read: %v", err)}
 }

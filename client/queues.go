@@ -53,10 +53,12 @@ type DeadGroup struct {
 
 // DeadLetters are jobs that failed or timed out for good.
 type DeadLetters struct {
+	// Total is how many the filter selects.
+	Total  int64       `json:"total"`
 	Groups []DeadGroup `json:"groups"`
-	// Items are the newest of them; List, with their states, yields all.
-	Items []*job.Job `json:"items"`
-	// NextCursor is empty when Items are all.
+	// Jobs are the newest of them; List, with their states, yields all.
+	Jobs []*job.Job `json:"jobs"`
+	// NextCursor is empty when Jobs are all.
 	NextCursor string `json:"next_cursor,omitempty"`
 }
 

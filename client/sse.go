@@ -31,7 +31,8 @@ type sseEvent struct {
 // are skipped, an event without data is dropped, an unfinished one at the end of
 // the stream too.
 type sseReader struct {
-	r     *bufio.Reader
+	r *bufio.Reader
+	// id is the last one that a finished event had, with or without data.
 	id    string
 	limit int
 	// afterCR means that a LF that follows belongs to the line before.
@@ -47,7 +48,7 @@ func newSSEReader(r io.Reader) *sseReader {
 // Next returns the next event. It returns io.EOF at the end of the stream.
 func (s *sseReader) Next() (sseEvent, error) {
 	ev := sseEvent{}
-	hasData, size := false, 0
+	hasData, size, id := false, 0, s.id
 	for {
 		line, err := s.readLine()
 		if err != nil {
@@ -57,6 +58,7 @@ func (s *sseReader) Next() (sseEvent, error) {
 			return sseEvent{}, errEventTooLong
 		}
 		if len(line) == 0 {
+			s.id = id
 			if !hasData {
 				ev.Name, size = "", 0
 				continue
@@ -80,7 +82,7 @@ func (s *sseReader) Next() (sseEvent, error) {
 			ev.Name = strings.Clone(string(value))
 		case "id":
 			if !bytes.ContainsRune(value, 0) {
-				s.id = string(value)
+				id = string(value)
 			}
 		}
 	}

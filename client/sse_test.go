@@ -41,6 +41,7 @@ func TestSSE(t *testing.T) {
 		{"the id stays", "id: 1\ndata: x\n\ndata: y\n\n", []sseEvent{{"1", "message", []byte("x")}, {"1", "message", []byte("y")}}, io.EOF},
 		{"an id with NUL is ignored", "id: 1\ndata: x\n\nid: 2\x00\ndata: y\n\n", []sseEvent{{"1", "message", []byte("x")}, {"1", "message", []byte("y")}}, io.EOF},
 		{"the name of an event without data is forgotten", "event: a\n\ndata: x\n\n", []sseEvent{{"", "message", []byte("x")}}, io.EOF},
+		{"an id without data counts", "id: 1\ndata: x\n\nid: 2\n\ndata: y\n\n", []sseEvent{{"1", "message", []byte("x")}, {"2", "message", []byte("y")}}, io.EOF},
 		{"an unfinished event is dropped", "data: x\n\ndata: y\n", []sseEvent{{"", "message", []byte("x")}}, io.EOF},
 		{"cut in the middle of a line", "data: x\n\ndata: y", []sseEvent{{"", "message", []byte("x")}}, io.ErrUnexpectedEOF},
 		{"a line too long", "data: " + strings.Repeat("x", 200) + "\n\n", nil, errEventTooLong},
@@ -76,4 +77,15 @@ func FuzzSSE(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A stream that breaks off in the middle of an event must be taken up before it.
+func TestSSE_idOfAnUnfinishedEvent(t *testing.T) {
+	s := newSSEReader(strings.NewReader("id: 1\ndata: x\n\nid: 2\ndata: y\n"))
+	for range 2 {
+		_, _ = s.Next()
+	}
+	if s.id != "1" {
+		t.Errorf("last id %q, want that of the last whole event", s.id)
+	}
 }

@@ -35,7 +35,7 @@ func TestEvents(t *testing.T) {
 	)
 	var got []uint64
 	var last error
-	opts := client.EventOptions{After: &job.EventID{Index: 3}, Types: []job.EventType{job.JobSubmitted, job.JobCompleted}, Jobs: []job.ID{4, 5}}
+	opts := client.EventOptions{After: &job.EventID{Index: 3}, Types: []job.EventType{job.JobSubmitted, job.JobCompleted}, Job: 4}
 	for e, err := range b.client.Events(t.Context(), opts) {
 		if err != nil {
 			last = err
@@ -50,7 +50,7 @@ func TestEvents(t *testing.T) {
 		t.Errorf("ended with %v", last)
 	}
 	calls := b.seen()
-	if q := calls[0].query; q["after"][0] != "3.0" || q["type"][0] != "job.submitted,job.completed" || q["job"][0] != "4,5" {
+	if q := calls[0].query; q["after"][0] != "3.0" || q["types"][0] != "job.submitted,job.completed" || q["job"][0] != "4" {
 		t.Errorf("query %v", q)
 	}
 	if h := calls[0].header; h.Get("Last-Event-Id") != "" || h.Get("Accept") != "text/event-stream" {
@@ -67,12 +67,71 @@ func TestEvents(t *testing.T) {
 func TestEvents_endsWhenToldTo(t *testing.T) {
 	b := setup(t, stream(event(4, "job.submitted")+event(5, "job.dispatched")))
 	n := 0
-	for range b.client.Events(t.Context(), client.EventOptions{}) {
+	for range b.client.Events(t.Context(), client.EventOptions{After: &job.EventID{}}) {
 		n++
 		break
 	}
-	if n != 1 || len(b.seen()) != 1 {
+	if n != 1 || len(b.seen()) != 1 || b.seen()[0].query["after"][0] != "oldest" {
 		t.Errorf("%d events in %d requests", n, len(b.seen()))
+	}
+}
+
+// Without After the place is fetched first, so that nothing is missed when the
+// stream breaks off before its first event.
+func TestEvents_fromNowOn(t *testing.T) {
+	b := setup(t,
+		answer(200, `{"events":[{"id":"8.0","type":"job.submitted"}],"next":"8.0"}`),
+		drop,
+		stream(event(9, "job.completed")),
+		answer(410, `{"code":"events_trimmed"}`),
+	)
+	var got []uint64
+	for e, err := range b.client.Events(t.Context(), client.EventOptions{}) {
+		if err == nil {
+			got = append(got, e.ID.Index)
+		}
+	}
+	calls := b.seen()
+	if q := calls[0].query; q["after"][0] != "latest" || calls[0].header.Get("Accept") != "application/json" {
+		t.Errorf("the place was asked for with %v", q)
+	}
+	if !slices.Equal(got, []uint64{8, 9}) {
+		t.Errorf("events %v", got)
+	}
+	for _, c := range calls[1:] {
+		if c.query["after"][0] != "8.0" {
+			t.Errorf("the stream was asked for with %v", c.query)
+		}
+	}
+}
+
+func TestEvents_stored(t *testing.T) {
+	b := setup(t,
+		answer(200, `{"events":[],"next":"9.1"}`),
+		answer(200, `{"events":[{"id":"4.0","type":"job.submitted"}],"next":"6.0"}`),
+		answer(200, `{"events":[{"id":"9.1","type":"job.submitted"},{"id":"10.0","type":"job.submitted"}],"next":"10.0"}`),
+	)
+	var got []uint64
+	for e, err := range b.client.Events(t.Context(), client.EventOptions{After: &job.EventID{Index: 3}, Stored: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, e.ID.Index)
+	}
+	calls := b.seen()
+	if !slices.Equal(got, []uint64{4, 9}) || len(calls) != 3 || calls[1].query["after"][0] != "3.0" || calls[2].query["after"][0] != "6.0" {
+		t.Errorf("events %v in %d requests", got, len(calls))
+	}
+}
+
+func TestEvents_problemInTheStream(t *testing.T) {
+	b := setup(t, stream(event(4, "job.submitted")+"event: error\ndata: {\"status\":404,\"code\":\"events_trimmed\",\"detail\":\"gone\"}\n\n"))
+	n, last := 0, error(nil)
+	for _, err := range b.client.Events(t.Context(), client.EventOptions{After: &job.EventID{}}) {
+		n, last = n+1, err
+	}
+	if e, ok := errors.AsType[*client.Error](last); !ok || e.Code != "events_trimmed" || n != 2 {
+		t.Errorf("%d items, then %v", n, last)
 	}
 }
 
@@ -82,7 +141,7 @@ func TestEvents_cannotBegin(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := 0
-	for _, err := range c.Events(t.Context(), client.EventOptions{}) {
+	for _, err := range c.Events(t.Context(), client.EventOptions{After: &job.EventID{}}) {
 		n++
 		if e, ok := errors.AsType[*client.Error](err); !ok || e.Code != client.CodeUnreachable {
 			t.Errorf("error %v", err)
@@ -99,8 +158,8 @@ func line(attempt, fence, seq int) string {
 
 func TestLogs_follow(t *testing.T) {
 	b := setup(t,
-		stream("event: cut\ndata: {\"lines\":3}\n\nevent: line\ndata: "+line(1, 10, 1)+"\n\nevent: progress\ndata: {\"percent\":50}\n\n"),
-		stream("event: line\ndata: "+line(1, 10, 1)+"\n\nevent: line\ndata: "+line(2, 20, 1)+"\n\nevent: end\ndata: {}\n\n"),
+		stream("event: cut\ndata: {\"lines\":3}\n\nevent: log\ndata: "+line(1, 10, 1)+"\n\nevent: progress\ndata: {\"percent\":50}\n\n"),
+		stream("event: log\ndata: "+line(1, 10, 1)+"\n\nevent: log\ndata: "+line(2, 20, 1)+"\n\nevent: end\ndata: {}\n\n"),
 	)
 	var got []string
 	var percent float64
@@ -125,7 +184,7 @@ func TestLogs_follow(t *testing.T) {
 }
 
 func TestLogs_read(t *testing.T) {
-	b := setup(t, answer(200, `{"items":[`+line(2, 20, 1)+`,`+line(2, 20, 2)+`],"cut":{"lines":9}}`))
+	b := setup(t, answer(200, `{"lines":[`+line(2, 20, 1)+`,`+line(2, 20, 2)+`],"cut":{"lines":9},"attempt":2}`))
 	n, cut := 0, int64(0)
 	for l, err := range b.client.Logs(t.Context(), 7, client.LogOptions{Attempt: 2, OnCut: func(c client.LogCut) { cut = c.Lines }}) {
 		if err != nil || l.Attempt != 2 || l.Level != "info" {
@@ -138,8 +197,26 @@ func TestLogs_read(t *testing.T) {
 	}
 }
 
+func TestLogs_pages(t *testing.T) {
+	b := setup(t,
+		answer(200, `{"attempt":2,"lines":[`+line(2, 20, 5)+`],"next_after":5}`),
+		answer(200, `{"attempt":2,"lines":[`+line(2, 20, 6)+`]}`),
+	)
+	n := 0
+	for _, err := range b.client.Logs(t.Context(), 7, client.LogOptions{Tail: 2}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	first, second := b.seen()[0].query, b.seen()[1].query
+	if n != 2 || first.Get("tail") != "2" || second.Get("after") != "5" || second.Get("attempt") != "2" || second.Has("tail") {
+		t.Errorf("%d lines, asked with %v, then %v", n, first, second)
+	}
+}
+
 func TestLogs_streamThatCannotBeRead(t *testing.T) {
-	b := setup(t, stream("event: line\ndata: {nonsense\n\n"))
+	b := setup(t, stream("event: log\ndata: {nonsense\n\n"))
 	for _, err := range b.client.Logs(t.Context(), 7, client.LogOptions{Follow: true}) {
 		if e, ok := errors.AsType[*client.Error](err); !ok || e.Code != client.CodeBadAnswer {
 			t.Errorf("error %v", err)
