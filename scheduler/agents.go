@@ -109,7 +109,8 @@ func (t *term) agentOf(id string) *agent {
 	if a := t.agents[id]; a != nil {
 		return a
 	}
-	a := &agent{id: id, row: job.Agent{ID: id, Slots: 1}, lastBeat: t.now()}
+	t.turns++
+	a := &agent{id: id, row: job.Agent{ID: id, Slots: 1}, lastBeat: t.now(), turn: t.turns}
 	a.lease.owner = a
 	t.agents[id] = a
 	t.setTimer(&a.lease, a.lastBeat+t.s.cfg.Lease)

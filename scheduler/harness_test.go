@@ -56,15 +56,18 @@ func play(t *testing.T, cfg Config, f func(b *bundle)) {
 		})
 		cfg.Machine, cfg.Propose, cfg.Send = m, b.propose, b.send
 		b.s = New(cfg)
+		defer func() { // also when f ends the test
+			b.stop()
+			cancel()
+			wg.Wait()
+			if err := m.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		b.stop = func() {}
 		b.record(&command.Migrate{To: 1}, &command.Init{ClusterID: "test"})
 		b.lead()
 		f(b)
-		b.stop()
-		cancel()
-		wg.Wait()
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
 	})
 }
 
@@ -200,7 +203,9 @@ func (b *bundle) send(envelopes []wire.Envelope) {
 			p.receive(m)
 		}
 		if env.Down != nil {
-			p.closed = env.Down
+			if p.session == env.Session {
+				p.closed = env.Down
+			}
 			delete(b.sessions, env.Session)
 		}
 	}

@@ -1,0 +1,468 @@
+package scheduler
+
+import (
+	"testing"
+	"time"
+
+	"github.com/orrery-io/orrery/command"
+	"github.com/orrery-io/orrery/job"
+	"github.com/orrery-io/orrery/wire"
+)
+
+func TestLease(t *testing.T) {
+	t.Run("expiry requeues exactly once, and another agent finishes", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			id := b.submit(job.Spec{})
+			d := x.take()
+			y := b.agent("y", 1)
+			x.silent = true
+			b.pass(14 * time.Second)
+			b.is(id, job.Dispatched)
+			b.pass(2 * time.Second)
+			again := y.take()
+			if again.Job != id || again.Fence <= d.Fence || again.Attempt != 2 {
+				t.Fatalf("got %+v after %+v", again, d)
+			}
+			if x.closed == nil || x.closed.Code != "lease_expired" {
+				t.Errorf("the lost agent's session: %+v", x.closed)
+			}
+			y.complete(again)
+			j := b.is(id, job.Completed)
+			if len(j.Attempts) != 2 || j.Lost != 1 || j.Failures != 0 || j.Attempts[0].Outcome != job.OutcomeLost {
+				t.Errorf("got %d attempts, %d lost: %+v", len(j.Attempts), j.Lost, j.Attempts)
+			}
+			if row, _ := b.machine.Agent("x"); row.Status != job.AgentLost {
+				t.Errorf("the agent is %s", row.Status)
+			}
+		})
+	})
+
+	t.Run("a late result of a lost attempt is refused with a reason", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			id := b.submit(job.Spec{})
+			d := x.take()
+			x.silent = true
+			b.pass(16 * time.Second)
+			b.is(id, job.Pending)
+			x.connect()
+			if a := x.result(d, "completed", nil); a == nil || a.Accepted || a.Reason == "" {
+				t.Errorf("answered with %+v", a)
+			}
+		})
+	})
+
+	t.Run("heartbeats renew it", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			id := b.submit(job.Spec{})
+			x.take()
+			b.pass(5 * time.Minute)
+			b.is(id, job.Running)
+		})
+	})
+
+	t.Run("a job may ask for a longer one than its agent has", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 2)
+			dark, plain := b.submit(job.Spec{Lease: job.Minute}), b.submit(job.Spec{})
+			for _, d := range x.dispatches() {
+				x.hold(d)
+				x.say(wire.Message{Ack: &wire.Ack{Job: d.Job, Fence: d.Fence}})
+			}
+			x.silent = true
+			b.pass(16 * time.Second)
+			b.is(dark, job.Dispatched)
+			b.is(plain, job.Pending)
+			b.pass(40 * time.Second)
+			b.is(dark, job.Dispatched)
+			b.pass(10 * time.Second)
+			b.is(dark, job.Pending)
+		})
+	})
+
+	t.Run("an agent that went dark keeps such a job when it comes back", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			id := b.submit(job.Spec{Lease: 10 * job.Minute})
+			d := x.take()
+			x.drop()
+			b.pass(time.Minute)
+			x.connect()
+			b.pass(time.Hour)
+			x.complete(d)
+			if j := b.is(id, job.Completed); len(j.Attempts) != 1 {
+				t.Errorf("took %d attempts", len(j.Attempts))
+			}
+		})
+	})
+
+	t.Run("a job that loses its agents again and again is poison", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			id := b.submit(job.Spec{MaxAttempts: 2})
+			for range job.MaxLost {
+				x.take()
+				x.silent = true
+				b.pass(20 * time.Second)
+				b.is(id, job.Pending)
+				x.held = nil
+				x.connect()
+			}
+			x.silent = true
+			b.pass(20 * time.Second)
+			j := b.is(id, job.Failed)
+			if j.Error.Kind != "lost" || j.Lost != job.MaxLost+1 || j.Failures != 0 {
+				t.Errorf("got %+v after %d lost", j.Error, j.Lost)
+			}
+		})
+	})
+
+	t.Run("a lost attempt ends a job that may be executed only once", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			id := b.submit(job.Spec{MaxAttempts: 1})
+			x.take()
+			x.silent = true
+			b.pass(20 * time.Second)
+			if j := b.is(id, job.Failed); j.Error.Kind != "lost" {
+				t.Errorf("got %+v", j.Error)
+			}
+		})
+	})
+
+	t.Run("a lost attempt of a job that shall be cancelled cancels it", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			id := b.submit(job.Spec{})
+			x.take()
+			x.drop()
+			b.record(&command.Cancel{Job: id})
+			b.is(id, job.Dispatched)
+			b.pass(20 * time.Second)
+			b.is(id, job.Cancelled)
+		})
+	})
+}
+
+func TestHeartbeat(t *testing.T) {
+	t.Run("an attempt that the agent no longer has is lost after the second list without it", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			id := b.submit(job.Spec{})
+			d := x.take()
+			b.pass(3 * time.Second)
+			x.release(d.Job)
+			x.beat()
+			b.is(id, job.Dispatched)
+			x.beat()
+			if j := b.job(id); j.Attempts[0].Outcome != job.OutcomeLost || len(j.Attempts) != 2 {
+				t.Errorf("got %+v", j.Attempts)
+			}
+		})
+	})
+
+	t.Run("an attempt that the agent does not own is dropped", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			y := b.agent("y", 1)
+			b.submit(job.Spec{})
+			d := x.take()
+			foreign := wire.Held{Job: d.Job, Fence: d.Fence}
+			y.held = []wire.Held{foreign, {Job: 999, Fence: 1}}
+			beat := y.beat()
+			if beat == nil || len(beat.Drop) != 2 || beat.Drop[0] != foreign {
+				t.Errorf("got %+v", beat)
+			}
+		})
+	})
+
+	t.Run("a session that the leader does not know is closed so that it comes again", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			x.deliver(wire.Envelope{Down: &wire.Error{}})
+			x.beat()
+			if x.closed == nil || x.closed.Code != "unknown_session" || x.closed.Fatal {
+				t.Errorf("got %+v", x.closed)
+			}
+		})
+	})
+
+	t.Run("a long attempt is recorded as running even if its start is never told", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			id := b.submit(job.Spec{})
+			x.take()
+			b.pass(12 * time.Second)
+			b.is(id, job.Running)
+		})
+	})
+
+	t.Run("one that waits in the agent's queue is not", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			id := b.submit(job.Spec{})
+			x.take()
+			x.held[0].Waiting = true
+			b.pass(30 * time.Second)
+			b.is(id, job.Dispatched)
+			if l, ok := b.s.AgentLoad("x"); !ok || l.Waiting != 1 || l.Held != 1 || l.Credit != 0 || !l.Connected || l.LastHeartbeat == 0 {
+				t.Errorf("got %+v", l)
+			}
+		})
+	})
+}
+
+func TestReconnect(t *testing.T) {
+	t.Run("an agent resumes what it runs, over a new session", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			id := b.submit(job.Spec{})
+			d := x.take()
+			x.drop()
+			if row, _ := b.machine.Agent("x"); row.Status != job.AgentDisconnected {
+				t.Errorf("the agent is %s", row.Status)
+			}
+			b.pass(10 * time.Second)
+			if w := x.connect(); len(w.Drop) != 0 || w.Lease != 15_000 || w.Heartbeat != 5000 || w.Margin != 3000 {
+				t.Errorf("got %+v", w)
+			}
+			b.pass(time.Minute)
+			x.complete(d)
+			if j := b.is(id, job.Completed); len(j.Attempts) != 1 {
+				t.Errorf("took %d attempts", len(j.Attempts))
+			}
+		})
+	})
+
+	t.Run("a result in the outbox is waited for", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			id := b.submit(job.Spec{})
+			d := x.take()
+			x.drop()
+			x.release(id)
+			x.hello.Outbox = []wire.Held{{Job: id, Fence: d.Fence}}
+			x.connect()
+			b.pass(6 * time.Second)
+			b.is(id, job.Dispatched)
+			x.complete(d)
+			b.is(id, job.Completed)
+		})
+	})
+
+	t.Run("what it no longer has is lost at once", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			id := b.submit(job.Spec{})
+			x.take()
+			x.drop()
+			x.held = nil
+			x.connect()
+			if at := b.job(id).Attempts[0]; at.Outcome != job.OutcomeLost {
+				t.Errorf("got %+v", at)
+			}
+		})
+	})
+
+	t.Run("a dispatch that never reached it is taken back at once", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			id := b.submit(job.Spec{})
+			x.dispatches()
+			x.drop()
+			x.connect()
+			if at := b.job(id).Attempts[0]; at.Outcome != job.OutcomeRevoked {
+				t.Errorf("got %+v", at)
+			}
+		})
+	})
+
+	t.Run("what another agent has by now it has to drop", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			id := b.submit(job.Spec{})
+			d := x.take()
+			x.drop()
+			b.pass(20 * time.Second)
+			b.is(id, job.Pending)
+			w := x.connect()
+			if len(w.Drop) != 1 || w.Drop[0].Fence != d.Fence {
+				t.Errorf("got %+v", w.Drop)
+			}
+		})
+	})
+
+	t.Run("a second live connection replaces the first", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 1)
+			twin := &player{b: b, id: "x", hello: x.hello}
+			b.all = append(b.all, twin)
+			twin.connect()
+			if x.closed == nil || x.closed.Code != "replaced" {
+				t.Errorf("the first: %+v", x.closed)
+			}
+			b.submit(job.Spec{})
+			twin.complete(twin.take())
+			// The end of the old connection is of no interest any more.
+			x.drop()
+			id := b.submit(job.Spec{})
+			b.is(id, job.Dispatched)
+		})
+	})
+
+	t.Run("one that leaves in order gives back at once what it does not have", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 2)
+			kept, aborted := b.submit(job.Spec{}), b.submit(job.Spec{})
+			for _, d := range x.dispatches() {
+				x.hold(d)
+				x.say(wire.Message{Ack: &wire.Ack{Job: d.Job, Fence: d.Fence}})
+			}
+			x.release(aborted)
+			x.beat()
+			x.say(wire.Message{Bye: &wire.Bye{}})
+			b.is(kept, job.Dispatched)
+			b.is(aborted, job.Pending)
+			if row, _ := b.machine.Agent("x"); row.Status != job.AgentDisconnected {
+				t.Errorf("the agent is %s", row.Status)
+			}
+		})
+	})
+
+	t.Run("an agent gone for more than a day is forgotten", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			b.agent("x", 2).drop()
+			time.Sleep(23 * time.Hour)
+			if len(b.machine.Agents()) != 1 {
+				t.Error("forgotten too early")
+			}
+			time.Sleep(2 * time.Hour)
+			if len(b.machine.Agents()) != 0 {
+				t.Error("not forgotten")
+			}
+		})
+	})
+}
+
+func TestTerm(t *testing.T) {
+	t.Run("a new leader lets agents go on with what they run", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 2)
+			id := b.submit(job.Spec{})
+			d := x.take()
+			b.leadAgain()
+			x.up()
+			b.pass(30 * time.Second)
+			x.complete(d)
+			if j := b.is(id, job.Completed); len(j.Attempts) != 1 {
+				t.Errorf("took %d attempts", len(j.Attempts))
+			}
+		})
+	})
+
+	t.Run("an Up that comes before Lead counts", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 2)
+			b.stop()
+			x.got()
+			h := x.hello
+			x.deliver(wire.Envelope{Up: &h})
+			b.lead()
+			b.is(b.submit(job.Spec{}), job.Dispatched)
+		})
+	})
+
+	t.Run("an Up that came long before Lead does not", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 2)
+			b.stop()
+			h := x.hello
+			x.deliver(wire.Envelope{Up: &h})
+			time.Sleep(time.Minute)
+			b.lead()
+			b.is(b.submit(job.Spec{}), job.Pending)
+		})
+	})
+
+	t.Run("an agent that does not come to the new leader loses its work after a lease", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 2)
+			id := b.submit(job.Spec{})
+			x.take()
+			x.silent = true
+			b.leadAgain()
+			b.pass(14 * time.Second)
+			b.is(id, job.Dispatched)
+			b.pass(2 * time.Second)
+			b.is(id, job.Pending)
+			if row, _ := b.machine.Agent("x"); row.Status != job.AgentLost {
+				t.Errorf("the agent is %s", row.Status)
+			}
+		})
+	})
+
+	t.Run("a new leader finds the waiting jobs, the delayed ones and the paused queues", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			b.record(&command.SetQueue{Queue: "paused", Paused: true})
+			first, second := b.submit(job.Spec{}), b.submit(job.Spec{})
+			later := b.submit(job.Spec{RunAt: job.At(time.Now().Add(time.Minute))})
+			b.leadAgain()
+			x := b.agent("x", 10)
+			x.hello.Queues = []string{"default", "paused"}
+			x.connect()
+			b.is(first, job.Dispatched)
+			b.is(second, job.Dispatched)
+			b.is(b.submit(job.Spec{Queue: "paused"}), job.Pending)
+			b.pass(time.Minute + time.Second)
+			b.is(later, job.Dispatched)
+		})
+	})
+
+	t.Run("without a term nothing is decided and nothing blocks", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			x := b.agent("x", 2)
+			b.stop()
+			b.is(b.submit(job.Spec{}), job.Pending)
+			if _, ok := b.s.AgentLoad(x.id); ok {
+				t.Error("knows an agent's load without leading")
+			}
+		})
+	})
+
+	t.Run("more than a window waits and all of it is done in order", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			const n = windowMost + 3000
+			batch := make([]command.Command, 500)
+			for id := 0; id < n; id += len(batch) {
+				for i := range batch {
+					batch[i] = &command.Submit{Spec: normal(job.Spec{})}
+				}
+				b.record(batch...)
+			}
+			b.leadAgain()
+			x := b.agent("x", 200)
+			var expect job.ID
+			for done := 0; done < n; {
+				ds := x.dispatches()
+				if len(ds) == 0 {
+					t.Fatalf("nothing comes after %d", done)
+				}
+				results := make([]wire.Message, len(ds))
+				for i, d := range ds {
+					if d.Job <= expect {
+						t.Fatalf("job %d comes after %d", d.Job, expect)
+					}
+					expect = d.Job
+					results[i] = wire.Message{Result: &wire.Result{Job: d.Job, Fence: d.Fence, Outcome: "completed"}}
+				}
+				done += len(ds)
+				x.say(results...)
+			}
+			if q, err := b.machine.Queue("default"); err != nil || q.Counts[job.Completed] < n {
+				t.Errorf("got %+v, %v", q, err)
+			}
+		})
+	})
+}
