@@ -57,7 +57,11 @@ func (a *API) submitBatch(w *response, r *http.Request, q *query) error {
 	if err != nil {
 		return err
 	}
-	raw, err := a.readBatch(w, r)
+	limit := int64(maxBatch)
+	if atomic {
+		limit = maxAtomic
+	}
+	raw, err := a.readBatch(w, r, limit)
 	if err != nil {
 		return err
 	}
@@ -116,12 +120,12 @@ func decodeBatchItem(p path, raw []byte, now job.Time) (*command.Submit, error) 
 }
 
 // readBatch returns the text of each job. It comes from a buffer of its own.
-func (a *API) readBatch(w *response, r *http.Request) ([][]byte, error) {
+func (a *API) readBatch(w *response, r *http.Request, limit int64) ([][]byte, error) {
 	media, err := contentType(r, typeJSON, typeNDJSON)
 	if err != nil {
 		return nil, err
 	}
-	b, err := a.read(w, r, maxBatch)
+	b, err := a.read(w, r, limit)
 	if err != nil {
 		return nil, err
 	}

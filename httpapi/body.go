@@ -23,6 +23,8 @@ const (
 	maxSubmission = job.MaxPayload*4/3 + 256<<10
 	// maxBatch is for many submissions.
 	maxBatch = 16 << 20
+	// maxAtomic is for those that become one command, and so one entry of the log.
+	maxAtomic = 4 << 20
 )
 
 // bodyTime bounds how long a client may take to send its body.

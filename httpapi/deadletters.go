@@ -205,17 +205,21 @@ func (a *API) readSelection(w *response, r *http.Request, q *query, names ...str
 func (d *decoder) filter(p path, raw []byte, now job.Time) fsm.JobFilter {
 	var q *query
 	var err error
+	before := len(d.fields)
 	switch raw[0] {
 	case '"':
 		q, err = parseQuery(d.text(p, raw), filterNames())
 	case '{':
-		q, err = d.filterObject(p, raw)
+		q = d.filterObject(p, raw)
 	default:
 		d.wrong(p, "an object or text such as \"type=a&queue=b\"", raw)
 		return fsm.JobFilter{}
 	}
 	var f fsm.JobFilter
-	if err == nil && q != nil {
+	if len(d.fields) > before {
+		return f
+	}
+	if err == nil {
 		f = q.filter(now)
 		err = q.err()
 	}
@@ -231,7 +235,7 @@ func (d *decoder) filter(p path, raw []byte, now job.Time) fsm.JobFilter {
 }
 
 // filterObject turns a filter that is an object into parameters.
-func (d *decoder) filterObject(p path, raw []byte) (*query, error) {
+func (d *decoder) filterObject(p path, raw []byte) *query {
 	values := url.Values{}
 	known := append(filterNames(), "metadata")
 	parent := p.String()
@@ -256,7 +260,7 @@ func (d *decoder) filterObject(p path, raw []byte) (*query, error) {
 			values[name] = []string{d.text(at, value)}
 		}
 	}
-	return &query{values: values}, nil
+	return &query{values: values}
 }
 
 func (a *API) redrive(w *response, r *http.Request, q *query) error {
