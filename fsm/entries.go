@@ -78,7 +78,8 @@ func (m *Machine) change(e *Entry, a *apply, items []command.Item) ([]command.Re
 	if err != nil {
 		return nil, 0, err
 	}
-	m.state.index, m.state.term, m.state.lastTime = e.Index, e.Term, a.now
+	m.state.lastTime = a.now
+	m.moveTo(e.Index, e.Term)
 	if len(a.events) > 0 {
 		a.batch = newBatch(a)
 		m.state.feed = append(m.state.feed, a.batch)
@@ -104,9 +105,8 @@ func newBatch(a *apply) *batch {
 	return x
 }
 
-// publish makes an entry visible: first the index, then the events.
+// publish tells everybody about an entry.
 func (m *Machine) publish(a *apply) {
-	m.applied.Store(a.index)
 	if a.trimmed != m.trimmed.Load() {
 		m.trimmed.Store(a.trimmed)
 	}

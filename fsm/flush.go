@@ -131,9 +131,9 @@ func (m *Machine) take(f *flush, why flushReason) bool {
 		m.marker = *why.marker
 		if why.marker.Index > s.index {
 			// Entries that never reach apply, such as a barrier, move the log too.
-			s.index, s.term = why.marker.Index, max(s.term, why.marker.Term)
-			m.applied.Store(s.index)
+			m.moveTo(why.marker.Index, max(s.term, why.marker.Term))
 		}
+		m.configure(m.marker)
 	}
 	if s.index == m.flushed.Load() && s.migrate == 0 && !why.force {
 		return false

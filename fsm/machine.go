@@ -32,7 +32,8 @@ type Machine struct {
 	applyMu sync.Mutex
 	marker  Marker // under applyMu
 
-	applied   atomic.Uint64
+	applied   atomic.Uint64            // index of position, for those who need no more
+	position  atomic.Pointer[position] // changed under applyMu
 	trimmed   atomic.Uint64
 	schema    atomic.Int64
 	clusterID atomic.Pointer[string]
@@ -135,10 +136,11 @@ func (m *Machine) open(ctx context.Context) error {
 	}
 	m.applyMu.Lock()
 	m.state, m.marker = s, marker
+	m.configure(marker)
+	m.moveTo(s.index, s.term)
 	m.applyMu.Unlock()
 	m.gen = 1
 	m.pending = flush{}
-	m.applied.Store(s.index)
 	m.flushed.Store(s.index)
 	m.synced.Store(s.index)
 	m.trimmed.Store(s.trimmed)
@@ -185,11 +187,21 @@ func (m *Machine) failed() error {
 	return nil
 }
 
-// Applied returns the newest log entry that was applied, in memory.
+// position is a place in the log.
+type position struct{ index, term uint64 }
+
+// Applied returns the newest log entry that was applied, in memory. It never
+// waits.
 func (m *Machine) Applied() (index, term uint64) {
-	m.applyMu.Lock()
-	defer m.applyMu.Unlock()
-	return m.state.index, m.state.term
+	p := m.position.Load()
+	return p.index, p.term
+}
+
+// moveTo says which entry was applied. The caller holds applyMu.
+func (m *Machine) moveTo(index, term uint64) {
+	m.state.index, m.state.term = index, term
+	m.position.Store(&position{index, term})
+	m.applied.Store(index)
 }
 
 // WaitApplied blocks until entry index was applied here.
@@ -244,7 +256,16 @@ func (m *Machine) StoreConfiguration(index uint64, conf []byte) {
 	}
 }
 
-// Configuration returns what StoreConfiguration was told last.
+// configure takes the configuration of a marker, when it is the newest. The caller
+// holds applyMu.
+func (m *Machine) configure(x Marker) {
+	if x.ConfigurationIndex > m.state.confIndex {
+		m.state.confIndex, m.state.conf = x.ConfigurationIndex, x.Configuration
+	}
+}
+
+// Configuration returns the newest configuration that StoreConfiguration, Mark or
+// Install brought; 0 and nil when there was none.
 func (m *Machine) Configuration() (index uint64, conf []byte) {
 	m.applyMu.Lock()
 	defer m.applyMu.Unlock()

@@ -269,7 +269,7 @@ func (s *store) close() {
 
 func errDamaged(path, detail string) error {
 	return job.Errorf(job.Unavailable, "database_damaged",
-		"the database %s is damaged (%s); restore the data folder from a backup, or remove this node and let it join again with an empty one", path, detail)
+		"the database %s is damaged (%s); restore the data folder from a backup, or remove this node and let it join again with an empty one", path, strings.Join(strings.Fields(detail), " "))
 }
 
 // explain turns what SQLite says into a sentence with a remedy. Other errors stay
