@@ -183,5 +183,10 @@ type received struct {
 }
 
 // Close removes the file: it was installed by now, or refused.
-func (r *received) Close() error { return errors.Join(r.File.Close(), r.drop()) }
-
+func (r *received) Close() error {
+	err := r.File.Close()
+	if gone := r.drop(); !errors.Is(gone, os.ErrNotExist) { // an install moves it away
+		err = errors.Join(err, gone)
+	}
+	return err
+}

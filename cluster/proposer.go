@@ -40,6 +40,7 @@ type proposer struct {
 	queue   *queue
 	apply   func(data []byte) raft.ApplyFuture
 	fail    func(error)
+	over    <-chan struct{} // closed when Run has ended
 
 	calls    sync.Pool
 	free     chan *entry // capacity depth+1: one being filled, the others in flight
@@ -92,6 +93,12 @@ func (p *proposer) propose(ctx context.Context, items []command.Item) ([]command
 			return nil, fmt.Errorf("%w: %w", job.ErrOutcomeUnknown, context.Cause(ctx))
 		}
 		<-c.done // the answer came at the same moment
+	case <-p.over:
+		// Run ended without waiting for the disk.
+		if c.state.CompareAndSwap(callTaken, callAbandoned) {
+			return nil, job.ErrOutcomeUnknown
+		}
+		<-c.done
 	}
 	results, err := c.results, c.err
 	p.recycle(c)

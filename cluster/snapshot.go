@@ -57,6 +57,7 @@ type snapshots struct {
 	closed map[*local]struct{} // have set their marker; raft isn't done with them
 	idle   *sync.Cond          // closed has become smaller
 	pins   map[*pin]struct{}
+	latest *copied          // nil, or the newest copy
 	files  map[string]*sink // received, by id
 	serial uint64
 }
@@ -312,61 +313,112 @@ func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	return s.copy()
 }
 
-func (s *snapshots) copy() (_ *raft.SnapshotMeta, _ io.ReadCloser, err error) {
-	s.setting.Lock()
-	defer s.setting.Unlock()
-	m, ok := s.machine.Marker()
-	if !ok {
-		return nil, nil, errors.New("there is no snapshot yet")
-	}
-	p := &pin{index: m.Index}
-	s.mu.Lock()
-	s.pins[p] = struct{}{}
-	s.serial++
-	path := filepath.Join(s.dir, "copy-"+strconv.FormatUint(s.serial, 10)+".db")
-	s.mu.Unlock()
-	defer func() {
-		if err != nil {
-			s.unpin(p)
-			_ = os.Remove(path) // it may not exist
-		}
-	}()
-	began := time.Now()
-	size, err := s.machine.CopyTo(s.ctx(), path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("copy the database: %w", err)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	s.metrics.copies.Inc()
-	s.log.Info("database copied for another node", obs.Index(m.Index), slog.Int64("bytes", size), obs.Took(time.Since(began)))
-	meta := metaOf(m)
-	meta.Size = size
-	return meta, &outgoing{File: f, snaps: s, pin: p, path: path}, nil
+// copied is a copy of the database for other nodes. It serves whoever asks while it is
+// young: a node that can't be reached is tried again and again.
+type copied struct {
+	meta raft.SnapshotMeta
+	path string
+	made time.Time
+	pin  *pin
+	refs int       // open readers
+	left time.Time // when the last of them was closed
 }
 
-func (s *snapshots) unpin(p *pin) {
+func (s *snapshots) copy() (*raft.SnapshotMeta, io.ReadCloser, error) {
+	s.setting.Lock()
+	defer s.setting.Unlock()
+	s.mu.Lock()
+	c := s.latest
+	if c != nil && time.Since(c.made) < s.grace {
+		c.refs++
+	} else {
+		c = nil
+	}
+	s.mu.Unlock()
+	if c == nil {
+		var err error
+		if c, err = s.makeCopy(); err != nil {
+			return nil, nil, err
+		}
+	}
+	o := &outgoing{snaps: s, copied: c}
+	f, err := os.Open(c.path)
+	if err != nil {
+		return nil, nil, errors.Join(err, o.Close())
+	}
+	o.File = f
+	meta := c.meta
+	return &meta, o, nil
+}
+
+// makeCopy copies the database, and keeps the log from its marker on before it begins.
+func (s *snapshots) makeCopy() (_ *copied, err error) {
+	m, ok := s.machine.Marker()
+	if !ok {
+		return nil, errors.New("there is no snapshot yet")
+	}
+	c := &copied{meta: *metaOf(m), made: time.Now(), pin: &pin{index: m.Index}, refs: 1}
+	s.mu.Lock()
+	s.pins[c.pin] = struct{}{}
+	s.serial++
+	c.path = filepath.Join(s.dir, "copy-"+strconv.FormatUint(s.serial, 10)+".db")
+	s.mu.Unlock()
+	if c.meta.Size, err = s.machine.CopyTo(s.ctx(), c.path); err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.discard(c)
+		return nil, fmt.Errorf("copy the database: %w", err)
+	}
+	s.mu.Lock()
+	s.latest = c
+	s.mu.Unlock()
+	s.metrics.copies.Inc()
+	s.log.Info("database copied for another node", obs.Index(m.Index), slog.Int64("bytes", c.meta.Size), obs.Took(time.Since(c.made)))
+	return c, nil
+}
+
+// discard removes a copy that nobody reads, and lets the log go. The caller holds mu.
+func (s *snapshots) discard(c *copied) {
+	delete(s.pins, c.pin)
+	if s.latest == c {
+		s.latest = nil
+	}
+	if err := os.Remove(c.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.log.Warn("a copy of the database stays behind", obs.Path(c.path), obs.Err(err))
+	}
+}
+
+// leave takes note that a reader of c has gone. The copy and the log stay a while: the
+// reader may have received everything and need the entries behind it, or come again.
+func (s *snapshots) leave(c *copied) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.pins, p)
+	c.refs--
+	c.left = time.Now()
+	time.AfterFunc(s.grace, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if c.refs == 0 && time.Since(c.left) >= s.grace {
+			s.discard(c)
+		}
+	})
 }
 
 // outgoing is a copy on its way to another node.
 type outgoing struct {
 	*os.File
-	snaps *snapshots
-	pin   *pin
-	path  string
-	once  sync.Once
+	snaps  *snapshots
+	copied *copied
+	once   sync.Once
 }
 
-// Close removes the copy. The log stays a while longer.
+// Close lets go of the copy.
 func (o *outgoing) Close() (err error) {
 	o.once.Do(func() {
-		err = errors.Join(o.File.Close(), os.Remove(o.path))
-		time.AfterFunc(o.snaps.grace, func() { o.snaps.unpin(o.pin) })
+		if o.File != nil {
+			err = o.File.Close()
+		}
+		o.snaps.leave(o.copied)
 	})
 	return err
 }
