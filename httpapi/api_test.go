@@ -92,7 +92,7 @@ type testBundle struct {
 	node  *testNode
 	hub   *agentconn.Hub
 	loads testLoads
-	reg *prometheus.Registry
+	reg   *prometheus.Registry
 }
 
 func setup(t testing.TB, change ...func(*Config)) *testBundle {

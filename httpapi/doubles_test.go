@@ -97,3 +97,20 @@ func (b *testBundle) waitOpen(n int) {
 		runtime.Gosched()
 	}
 }
+
+// waitClosed waits until no streams are open.
+func (b *testBundle) waitClosed() {
+	b.t.Helper()
+	for {
+		b.mu.Lock()
+		open := len(b.streams)
+		b.mu.Unlock()
+		if open == 0 {
+			return
+		}
+		if err := b.t.Context().Err(); err != nil {
+			b.t.Fatal(err)
+		}
+		runtime.Gosched()
+	}
+}
