@@ -135,13 +135,13 @@ func TestDispatch(t *testing.T) {
 		play(t, Config{}, func(b *bundle) {
 			id := b.submit(job.Spec{})
 			refusals := 0
-			b.refuse = func(items []command.Item) error {
+			b.refusing(func(items []command.Item) error {
 				if _, ok := items[0].Command.(*command.Dispatch); ok && refusals < 3 {
 					refusals++
 					return &job.Error{Kind: job.Overloaded, Code: "overloaded", Message: "later"}
 				}
 				return nil
-			}
+			})
 			a := b.agent("a", 5)
 			b.pass(time.Second)
 			if d := a.take(); d.Job != id || refusals != 3 {

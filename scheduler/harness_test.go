@@ -27,7 +27,6 @@ type bundle struct {
 	index uint64
 	term  uint64
 	now   job.Time
-	// refuse, when set, is asked before anything is recorded.
 	refuse func(items []command.Item) error
 
 	mu       sync.Mutex
@@ -96,6 +95,13 @@ func (b *bundle) lead() {
 func (b *bundle) leadAgain() {
 	b.stop()
 	b.lead()
+}
+
+// refusing has f asked before anything is recorded; nil ends that.
+func (b *bundle) refusing(f func(items []command.Item) error) {
+	b.logMu.Lock()
+	defer b.logMu.Unlock()
+	b.refuse = f
 }
 
 func (b *bundle) propose(ctx context.Context, items ...command.Item) ([]command.Result, error) {

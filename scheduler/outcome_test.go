@@ -177,11 +177,11 @@ func TestResult(t *testing.T) {
 			x := b.agent("x", 1)
 			id := b.submit(job.Spec{})
 			d := x.take()
-			b.refuse = func([]command.Item) error { return job.ErrOutcomeUnknown }
+			b.refusing(func([]command.Item) error { return job.ErrOutcomeUnknown })
 			if a := x.result(d, "completed", nil); a != nil {
 				t.Errorf("answered with %+v", a)
 			}
-			b.refuse = nil
+			b.refusing(nil)
 			x.complete(d)
 			b.is(id, job.Completed)
 		})
@@ -192,11 +192,11 @@ func TestResult(t *testing.T) {
 			x := b.agent("x", 1)
 			id := b.submit(job.Spec{})
 			d := x.take()
-			b.refuse = func([]command.Item) error { return job.ErrNotLeader }
+			b.refusing(func([]command.Item) error { return job.ErrNotLeader })
 			if a := x.result(d, "completed", nil); a != nil {
 				t.Errorf("answered with %+v", a)
 			}
-			b.refuse = nil
+			b.refusing(nil)
 			b.pass(time.Second)
 			b.is(id, job.Completed)
 		})
