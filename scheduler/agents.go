@@ -65,6 +65,9 @@ const (
 	prefetchSpan  = 25 * time.Millisecond
 )
 
+// runsLong notes that a job is not short: nothing more shall wait behind it.
+func (a *agent) runsLong() { a.took = max(a.took, prefetchBelow) }
+
 // inflight is how many jobs the agent has, or is being given.
 func (a *agent) inflight() int { return len(a.held) - a.freed + a.reserved }
 
@@ -88,6 +91,9 @@ func (a *agent) envelope() wire.Envelope {
 	return wire.Envelope{Session: a.session, Node: a.node, Agent: a.id}
 }
 
+// tookMost bounds what one long job does to the average.
+const tookMost = time.Second
+
 // ran takes into account how long a job took that had come when the agent had this
 // many in all: with more than it has slots, part of the time was waiting.
 func (a *agent) ran(sojourn time.Duration, inflight int) {
@@ -95,7 +101,7 @@ func (a *agent) ran(sojourn time.Duration, inflight int) {
 	if inflight > a.row.Slots {
 		took = sojourn * time.Duration(a.row.Slots) / time.Duration(inflight)
 	}
-	took = max(took, time.Microsecond)
+	took = min(max(took, time.Microsecond), tookMost)
 	if a.took == 0 {
 		a.took = took
 		return
@@ -165,13 +171,9 @@ func (t *term) up(env wire.Envelope, now time.Duration, fx *effects) {
 	}
 	a.session, a.node, a.connected, a.welcomed, a.gone = env.Session, env.Node, true, false, false
 	t.renew(a, now)
-	first, connectedAt := a.row.FirstSeenAt, a.row.ConnectedAt
-	sameSession := a.row.Session == env.Session
+	first := a.row.FirstSeenAt
 	a.row = rowOf(env)
 	a.row.FirstSeenAt, a.row.ConnectedAt = first, job.At(a.since)
-	if sameSession && connectedAt != 0 {
-		a.row.ConnectedAt = connectedAt
-	}
 
 	drop := t.rebind(a, h, now, fx)
 	session := env.Session

@@ -40,9 +40,6 @@ type attempt struct {
 	// unlisted means that the agent has said what it has since this one was sent,
 	// and did not name it.
 	unlisted bool
-	// missed counts the heartbeats in a row that did not list it though it was
-	// acknowledged.
-	missed int
 	// mark is the list that named it last.
 	mark uint64
 	// waiting means that it is in the agent's own queue.
@@ -150,7 +147,6 @@ func (t *term) dispatchTo(att *attempt, row *job.Job, now time.Duration, fx *eff
 
 // acknowledge notes that the agent has the attempt.
 func (t *term) acknowledge(att *attempt, now time.Duration) {
-	att.missed = 0
 	if att.acked {
 		return
 	}
@@ -163,6 +159,10 @@ func (t *term) acknowledge(att *attempt, now time.Duration) {
 func (t *term) begin(att *attempt, since, now time.Duration) {
 	if att.begunAt == 0 {
 		att.begunAt = max(since, 1)
+		if now-att.begunAt >= prefetchBelow {
+			att.agent.runsLong()
+			t.update(att.agent)
+		}
 		if att.timeout > 0 {
 			att.timeoutAt = max(att.begunAt+att.timeout, now) + t.s.cfg.CancelGrace
 			t.arm(att)

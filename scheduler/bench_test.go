@@ -104,6 +104,7 @@ func BenchmarkJobs(b *testing.B) {
 		{"8 agents of 100 slots, 1024 jobs at a time", 8, 100, 1024, 0},
 		{"100 agents of 2 slots, 1024 jobs at a time", 100, 2, 1024, 0},
 		{"1 agent of 1 slot, 64 jobs at a time", 1, 1, 64, 0},
+		{"1 agent of 1 slot, 1 job at a time", 1, 1, 1, 0},
 		{"8 agents of 100 slots, all jobs waiting before", 8, 100, 0, 1},
 	} {
 		b.Run(bb.name, func(b *testing.B) {

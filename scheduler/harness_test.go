@@ -23,10 +23,10 @@ type bundle struct {
 	s       *Scheduler
 	stop    func()
 
-	logMu sync.Mutex // the log
-	index uint64
-	term  uint64
-	now   job.Time
+	logMu  sync.Mutex // the log
+	index  uint64
+	term   uint64
+	now    job.Time
 	refuse func(items []command.Item) error
 
 	mu       sync.Mutex

@@ -123,11 +123,9 @@ func (t *term) heartbeat(env wire.Envelope, hb *wire.Heartbeat, now time.Duratio
 		case !att.acked:
 			att.unlisted = true
 		case att.ackedAt+settled > now:
+			// The list may have been made by a node before the acknowledgement.
 		default:
-			// One list may have been made while the result was on its way past it.
-			if att.missed++; att.missed >= 2 {
-				t.lose(att, "the agent no longer has the attempt", fx)
-			}
+			t.lose(att, "the agent no longer has the attempt", fx)
 		}
 	}
 	fx.send(a, wire.Message{Beat: &wire.Beat{Seq: hb.Seq, Drop: drop}})

@@ -27,8 +27,9 @@ type group struct {
 	// group without an agent; barred is the log index up to which the feed must
 	// have come before Prepare assigns anything again, so that it never overtakes
 	// a submission that the window has yet to hear of.
-	unseen int
-	barred uint64
+	unseen   int
+	barred   uint64
+	passedBy *preparation // the newest of those entries
 }
 
 // member is a group in the eyes of a class: it has a place in the class's heap

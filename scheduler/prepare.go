@@ -84,13 +84,11 @@ func (p *preparation) consider(item int, sub *command.Submit) {
 			return
 		}
 	}
-	for _, x := range p.passed {
-		if x == g {
-			return
-		}
+	if g.passedBy != p {
+		g.passedBy = p
+		g.unseen++
+		p.passed = append(p.passed, g)
 	}
-	p.passed = append(p.passed, g)
-	g.unseen++
 }
 
 // serveable returns a new group for the key if any class serves it.
@@ -115,6 +113,9 @@ func (p *preparation) done(results []command.Result, err error) {
 	}
 	for _, g := range p.passed {
 		g.unseen--
+		if g.passedBy == p {
+			g.passedBy = nil
+		}
 		if err == nil && len(results) > 0 {
 			g.barred = max(g.barred, results[0].Index)
 		}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,9 +75,7 @@ func (cfg *Config) setDefaults() {
 	retention := map[job.State]time.Duration{
 		job.Completed: day, job.Failed: 30 * day, job.TimedOut: 30 * day, job.Cancelled: 7 * day, job.Expired: 7 * day,
 	}
-	for s, d := range cfg.Retention {
-		retention[s] = d
-	}
+	maps.Copy(retention, cfg.Retention)
 	cfg.Retention = retention
 }
 
@@ -148,9 +148,7 @@ func (s *Scheduler) Deliver(envelopes []wire.Envelope) {
 		return
 	}
 	now := time.Now()
-	if len(s.early) > 0 && now.Sub(s.early[0].at) >= earlyFor {
-		s.early = nil
-	}
+	s.early = slices.DeleteFunc(s.early, func(a arrival) bool { return now.Sub(a.at) >= earlyFor })
 	for _, env := range envelopes {
 		if len(s.early) < earlyMost {
 			s.early = append(s.early, arrival{now, env})

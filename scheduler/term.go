@@ -91,7 +91,8 @@ func (t *term) run(ctx context.Context) error {
 	t.log.InfoContext(ctx, "term loaded", obs.Count(len(t.attempts)), obs.Took(time.Since(began)))
 	defer t.log.InfoContext(ctx, "term ended")
 
-	ctx, cancel := context.WithCancelCause(ctx)
+	parent := ctx
+	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	for _, loop := range []func(context.Context) error{
@@ -106,10 +107,10 @@ func (t *term) run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	wg.Wait()
-	if err := context.Cause(ctx); ctx.Err() != err { //nolint:errorlint // only its own failure has another cause
-		return fmt.Errorf("lead term %d: %w", t.number, err)
+	if parent.Err() != nil {
+		return nil //nolint:nilerr // the term is over
 	}
-	return nil
+	return fmt.Errorf("lead term %d: %w", t.number, context.Cause(ctx))
 }
 
 // loadPage is how many rows a load reads at once.
@@ -141,6 +142,7 @@ func (t *term) load(ctx context.Context) (subscription, error) {
 		a := t.agentOf(row.ID)
 		a.row, a.session, a.node = *row, row.Session, row.Node
 		a.row.Slots = max(1, row.Slots)
+		a.since = row.ConnectedAt.Time()
 		t.stored[row.ID] = row
 	}
 	for after := job.ID(0); ; {
