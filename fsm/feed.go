@@ -143,7 +143,8 @@ func (s *Subscription) Cursor() job.EventID { return s.cursor }
 // changed.
 //
 // It returns a *job.Error with code "events_trimmed" when events after the cursor
-// are no longer kept, and ctx's error when that ends first.
+// are no longer kept, ctx's error when that ends first, and that of the machine
+// when it has come to its end.
 func (s *Subscription) Next(ctx context.Context) ([]job.Event, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -167,6 +168,9 @@ func (s *Subscription) Next(ctx context.Context) ([]job.Event, error) {
 		if len(events) > 0 {
 			s.cursor = events[len(events)-1].ID
 			return events, nil
+		}
+		if err := s.m.failed(); err != nil {
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():

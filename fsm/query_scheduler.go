@@ -76,13 +76,14 @@ func (m *Machine) ReadyJobs(ctx context.Context, queue, typ string, after ReadyP
 	pin := t.pins.add(t.complete.Load())
 	defer t.pins.drop(pin)
 	var jobs []*job.Job
-	last := after
+	last, scanned := after, 0
 	collect := func(r row) (bool, error) {
 		j, err := r.scanJob()
 		if err != nil {
 			return false, err
 		}
 		last = PosOf(j)
+		scanned++
 		j = t.fill(j.ID, j)
 		if j != nil && j.State == job.Pending && j.Queue == queue && j.Type == typ && PosOf(j) == last {
 			jobs = append(jobs, j)
@@ -92,23 +93,22 @@ func (m *Machine) ReadyJobs(ctx context.Context, queue, typ string, after ReadyP
 	if after == (ReadyPos{}) {
 		last.Priority = job.MaxPriority + 1
 	}
-	// The page may shrink to nothing when many rows were dispatched since the last
-	// flush: go on until it is full or the index ends.
+	// A page may shrink to nothing when its rows were dispatched since the last
+	// flush: go on, first to the end of a priority, then below it, until there are
+	// enough or the index ends.
 	for len(jobs) < limit {
-		before := last
-		if last.Priority <= job.MaxPriority {
-			_, err := m.store.some(ctx, sqlReadyFirst, []any{queue, typ, last.Priority, int64(last.ReadyAt), int64(last.ID), limit}, collect)
-			if err != nil {
-				return nil, m.readError(err)
-			}
+		scanned = 0
+		_, err := m.store.some(ctx, sqlReadyFirst, []any{queue, typ, last.Priority, int64(last.ReadyAt), int64(last.ID), limit}, collect)
+		if err != nil {
+			return nil, m.readError(err)
 		}
-		if len(jobs) < limit {
-			_, err := m.store.some(ctx, sqlReadyBelow, []any{queue, typ, last.Priority, limit}, collect)
-			if err != nil {
-				return nil, m.readError(err)
-			}
+		if scanned > 0 {
+			continue
 		}
-		if last == before {
+		if _, err := m.store.some(ctx, sqlReadyBelow, []any{queue, typ, last.Priority, limit}, collect); err != nil {
+			return nil, m.readError(err)
+		}
+		if scanned == 0 {
 			break
 		}
 	}

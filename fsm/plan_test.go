@@ -1,0 +1,94 @@
+package fsm
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/orrery-io/orrery/job"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// TestPlans pins how SQLite executes every hot query. A plan that changes is a
+// decision: look at it, then run the test with -update.
+func TestPlans(t *testing.T) {
+	b := setup(t, Config{})
+	b.do(submission(nil))
+	filter := JobFilter{
+		Queues: []string{"a", "b"}, Types: []string{"t"}, Tags: []string{"x"}, Agents: []string{"g"}, CorrelationID: "c",
+		CreatedAfter: 1, CreatedBefore: 2, FinishedAfter: 3, FinishedBefore: 4, ErrorKinds: []string{"e"},
+	}
+	where, _ := filter.where()
+	froms := func(states ...job.State) string { return (&JobFilter{States: states}).froms()[0] }
+	queries := []struct{ name, sql string }{
+		{"a job by id", sqlGetJob},
+		{"an idempotency key", sqlGetKey},
+		{"the head of a log", sqlGetHead},
+		{"a chunk of a log", sqlGetChunk},
+		{"ready jobs, same priority", sqlReadyFirst},
+		{"ready jobs, lower priorities", sqlReadyBelow},
+		{"next group of ready jobs", sqlNextGroup},
+		{"due jobs", sqlDue},
+		{"expiring jobs", sqlExpiring},
+		{"active jobs", sqlActive + "3" + sqlActiveBy},
+		{"ended jobs", sqlEnded},
+		{"list of all jobs", sqlSelect + froms() + sqlJobsOrder},
+		{"list of completed jobs", sqlSelect + froms(job.Completed) + sqlJobsOrder},
+		{"list of failed jobs", sqlSelect + froms(job.Failed) + sqlJobsOrder},
+		{"list of pending jobs, all filters", sqlSelect + froms(job.Pending) + where + sqlJobsOrder},
+		{"list, all filters", sqlSelect + froms() + where + sqlJobsOrder},
+		{"count of failed jobs, all filters", sqlSelectNo + froms(job.Failed) + where},
+		{"dead letters in groups", sqlSelectNo + froms(job.TimedOut)},
+		{"events", sqlReadFeed},
+		{"size of the feed", sqlFeedSize},
+		{"size of what a trim drops", sqlFeedSum},
+		{"trim of the feed", sqlTrimFeed},
+		{"trim of request ids", sqlTrimRequests},
+		{"delete of a job", sqlDropJob},
+		{"delete of the head of a log", sqlDropHead},
+	}
+	var out strings.Builder
+	for _, q := range queries {
+		fmt.Fprintf(&out, "%s\n", q.name)
+		args := make([]any, strings.Count(q.sql, "?"))
+		for i := range args {
+			args[i] = 1
+		}
+		rows, err := b.m.store.lists.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+q.sql, args...)
+		if err != nil {
+			t.Fatalf("%s: %v", q.name, err)
+		}
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(&out, "\t%s\n", detail)
+			if strings.Contains(detail, "TEMP B-TREE") {
+				t.Errorf("%s sorts: %s", q.name, detail)
+			}
+		}
+		if err := rows.Err(); err != nil {
+			t.Fatal(err)
+		}
+		rows.Close()
+	}
+	const golden = "testdata/plans.txt"
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, golden, out.String())
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out.String() != string(want) {
+		t.Errorf("the plans have changed; they are now\n%s", out.String())
+	}
+}
