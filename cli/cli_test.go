@@ -457,7 +457,7 @@ func TestDeadLs(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "fail  exit   12 ") || !strings.Contains(out, "\n12 dead letters; the newest:\n") || !strings.Contains(out, "exit: exit code 3") {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
-	if !strings.HasPrefix(b.calls[0], "GET /v1/dead-letters?created_after=20") {
+	if !strings.HasPrefix(b.calls[0], "GET /v1/dead-letters?consistency=linearizable&created_after=20") {
 		t.Errorf("asked %s", b.calls[0])
 	}
 }

@@ -21,6 +21,9 @@ func newDead(a *app) *cobra.Command {
 	return cmd
 }
 
+// deadShown is how many dead letters are shown one by one.
+const deadShown = 10
+
 func newDeadLs(a *app) *cobra.Command {
 	var f client.Filter
 	cmd := &cobra.Command{
@@ -36,7 +39,7 @@ func newDeadLs(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d, err := c.DeadLetters(cmd.Context(), f)
+			d, err := c.DeadLetters(cmd.Context(), client.DeadLetterOptions{Filter: f, Limit: deadShown, Linearizable: true})
 			switch {
 			case err != nil:
 				return err
@@ -63,8 +66,7 @@ func (a *app) showDead(d *client.DeadLetters, now time.Time) error {
 	}
 	a.printf("\n%s; the newest:\n", count(d.Total, "dead letter"))
 	t = newTable(a.out, "ID", "TYPE", "QUEUE", "TRY", "AGE", "ERROR")
-	const most = 10
-	for _, j := range d.Jobs[:min(len(d.Jobs), most)] {
+	for _, j := range d.Jobs {
 		t.row(j.ID, j.Type, j.Queue, tries(j), age(j.FinishedAt, now), clipText(failureText(j.Error), 60))
 	}
 	return t.end()

@@ -193,6 +193,7 @@ func (d *demo) work(ctx context.Context, rep *demoReport) error {
 	if err := killed.kill(); err != nil {
 		return err
 	}
+	d.sayf("         within its lease of %s its jobs go back to the queue, for another agent\n", took(demoLease))
 	if err := d.startAgent(); err != nil {
 		return err
 	}

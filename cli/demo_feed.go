@@ -25,8 +25,16 @@ type demoFeed struct {
 	jobs map[job.ID]*demoJob
 	// ended counts jobs that have ended.
 	ended int
-	// news are losses that were not yet told.
-	news []string
+	// news are losses and rescues that were not yet told.
+	news []demoNews
+}
+
+// demoNews is a loss or a rescue.
+type demoNews struct {
+	what    string // "lost", "revoked" or "rescue"
+	job     job.ID
+	attempt int
+	agent   string
 }
 
 // demoJob is what the feed told of one job.
@@ -98,7 +106,7 @@ func (f *demoFeed) take(e job.Event) {
 	case job.JobDispatched:
 		j.attempt, j.agent = e.Attempt, e.Agent
 		if len(j.losses) > 0 {
-			f.news = append(f.news, fmt.Sprintf("rescue   job %d given to %s as attempt %d", e.Job, e.Agent, e.Attempt))
+			f.news = append(f.news, demoNews{"rescue", e.Job, e.Attempt, e.Agent})
 		}
 	case job.JobLost, job.JobRevoked:
 		how := "lost"
@@ -107,7 +115,7 @@ func (f *demoFeed) take(e job.Event) {
 		}
 		l := demoLoss{cmp.Or(e.Attempt, j.attempt), cmp.Or(e.Agent, j.agent), how}
 		j.losses = append(j.losses, l)
-		f.news = append(f.news, fmt.Sprintf("%-8s job %d, attempt %d on %s; it waits again", how, e.Job, l.Attempt, l.Agent))
+		f.news = append(f.news, demoNews{how, e.Job, l.Attempt, l.Agent})
 	case job.JobCompleted, job.JobFailed, job.JobTimedOut, job.JobCancelled, job.JobExpired:
 		f.ended++
 	default:
@@ -155,8 +163,11 @@ func (d *demo) until(ctx context.Context, what string, cond func() bool) error {
 			}
 			stalled.Reset(demoStall)
 			d.feed.take(e)
-			d.tell()
+			if len(d.feed.events) == 0 {
+				d.tell() // what came together is told together
+			}
 		}
 	}
+	d.tell()
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/orrery-io/orrery/client"
@@ -15,10 +16,9 @@ const (
 	prompt    = job.Duration(0)
 	lingering = job.Minute
 	demoBatch = 500
-	// demoRows is how many jobs the table at the end has, beside those rescued.
-	demoRows = 8
-	// demoNews is how many losses are told one by one.
-	demoNews = 12
+	// demoRescued and demoLast are how many of the rescued and of the last jobs the
+	// table at the end has.
+	demoRescued, demoLast = 4, 8
 )
 
 // demoMismatch is a result that is not what it should be.
@@ -111,16 +111,16 @@ func (d *demo) compare(ctx context.Context, rep *demoReport) error {
 	return d.showJobs(jobs, rep)
 }
 
-// tell shows what is new: losses line by line, and how far it is.
+// tell shows what is new: losses and rescues, and how far it is.
 func (d *demo) tell() {
-	for i, n := range d.feed.news {
-		switch {
-		case i < demoNews:
-			d.line("")
-			d.sayf("%s\n", n)
-		case i == demoNews:
-			d.sayf("         and more\n")
+	for news := d.feed.news; len(news) > 0; {
+		n := 1
+		for n < len(news) && news[n].what == news[0].what && news[n].attempt == news[0].attempt && news[n].agent == news[0].agent {
+			n++
 		}
+		d.line("")
+		d.sayf("%s\n", newsText(news[:n]))
+		news = news[n:]
 	}
 	d.feed.news = d.feed.news[:0]
 	total := len(d.files)
@@ -133,6 +133,37 @@ func (d *demo) tell() {
 		d.quarter = quarter
 		d.sayf("         %d of %d jobs done\n", d.feed.ended, total)
 	}
+}
+
+// newsText is a line about what happened to several jobs alike.
+func newsText(news []demoNews) string {
+	ids := make([]job.ID, len(news))
+	for i, n := range news {
+		ids[i] = n.job
+	}
+	first := news[0]
+	if first.what == "rescue" {
+		return fmt.Sprintf("rescue   attempt %d on %s: job %s", first.attempt, first.agent, ranges(ids))
+	}
+	return fmt.Sprintf("%-8s attempt %d on %s; back in the queue: job %s", first.what, first.attempt, first.agent, ranges(ids))
+}
+
+// ranges writes ids as "1, 5-9".
+func ranges(ids []job.ID) string {
+	ids = slices.Sorted(slices.Values(ids))
+	var parts []string
+	for len(ids) > 0 {
+		n := 1
+		for n < len(ids) && ids[n] == ids[n-1]+1 {
+			n++
+		}
+		part := ids[0].String()
+		if n > 1 {
+			part += "-" + ids[n-1].String()
+		}
+		parts, ids = append(parts, part), ids[n:]
+	}
+	return strings.Join(parts, ", ")
 }
 
 // line replaces the line that is updated on a terminal.
@@ -159,30 +190,22 @@ func (d *demo) showFound(f *demoFiles) {
 	}
 }
 
-// showJobs shows what the jobs gave: those rescued, and the last ones.
+// showJobs shows what the jobs gave: the first of those rescued, and the last ones.
 func (d *demo) showJobs(newestFirst []*job.Job, rep *demoReport) error {
 	rescued := make(map[job.ID]bool, len(rep.Rescued))
-	for _, r := range rep.Rescued {
+	for _, r := range rep.Rescued[:min(len(rep.Rescued), demoRescued)] {
 		rescued[r.Job] = true
 	}
 	d.sayf("\n")
-	t := newTable(d.out, "JOB", "FILE", "BYTES", "SHA-256", "TRY", "AGENT", "")
-	plain, marked := 0, 0
-	for _, j := range newestFirst {
-		note := ""
-		switch {
-		case rescued[j.ID] && marked < demoRows:
-			marked++
-			note = "rescued"
-		case rescued[j.ID] || plain >= demoRows:
+	t := newTable(d.out, "JOB", "FILE", "BYTES", "SHA-256", "TRY", "AGENT")
+	for i, j := range slices.Backward(newestFirst) {
+		if !rescued[j.ID] && i >= demoLast {
 			continue
-		default:
-			plain++
 		}
 		var res hashResult
 		_ = json.Unmarshal(j.Result, &res)
 		file, _ := j.Metadata.Get("file")
-		t.row(j.ID, clipFront(file, 48), res.Bytes, clipBytes(res.SHA256, 16), j.Attempt(), j.Agent, note)
+		t.row(j.ID, clipFront(file, 48), res.Bytes, clipBytes(res.SHA256, 16), j.Attempt(), j.Agent)
 	}
 	return t.end()
 }

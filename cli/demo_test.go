@@ -118,9 +118,17 @@ func TestDemoFeed(t *testing.T) {
 	if len(r) != 1 || r[0].Attempt != 2 || r[0].Agent != "two" || r[0].Losses[0] != (demoLoss{1, "one", "lost"}) || f.ended != 2 {
 		t.Errorf("rescues %+v, %d ended", r, f.ended)
 	}
-	want := "lost     job 1, attempt 1 on one; it waits again\nrescue   job 1 given to two as attempt 2"
-	if got := strings.Join(f.news, "\n"); got != want {
-		t.Errorf("news\n%s", got)
+	want := []string{"lost     attempt 1 on one; back in the queue: job 1", "rescue   attempt 2 on two: job 1"}
+	for i, n := range f.news {
+		if got := newsText([]demoNews{n}); i >= len(want) || got != want[i] {
+			t.Errorf("news %q", got)
+		}
+	}
+}
+
+func TestRanges(t *testing.T) {
+	if got := ranges([]job.ID{9, 1, 5, 7, 6}); got != "1, 5-7, 9" {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -101,7 +101,7 @@ func (a *app) showJob(j *job.Job, now time.Time) error {
 	}
 	a.block("payload", payloadText(j))
 	a.block("result", resultText(j))
-	if j.Error != nil && j.State != job.Completed {
+	if j.Error != nil && j.State != job.Completed && !j.State.Active() {
 		a.block("error", failureText(j.Error)+"\n"+j.Error.Stack)
 	}
 	return nil

@@ -482,7 +482,7 @@ func TestQueuesAndDeadLetters(t *testing.T) {
 	if err := b.client.PauseQueue(t.Context(), "a/b", "deploy"); err != nil {
 		t.Fatal(err)
 	}
-	d, err := b.client.DeadLetters(t.Context(), client.Filter{Types: []string{"x"}})
+	d, err := b.client.DeadLetters(t.Context(), client.DeadLetterOptions{Filter: client.Filter{Types: []string{"x"}}, Limit: 5, Linearizable: true})
 	if err != nil || d.Groups[0].Count != 2 || d.Jobs[0].State != job.Failed {
 		t.Fatalf("dead letters %+v, %v", d, err)
 	}
@@ -500,6 +500,9 @@ func TestQueuesAndDeadLetters(t *testing.T) {
 		if got := c.method + " " + c.path + " " + c.body; got != want[i] {
 			t.Errorf("request %d is %s, want %s", i, got, want[i])
 		}
+	}
+	if got := b.seen()[2].query.Encode(); got != "consistency=linearizable&limit=5&type=x" {
+		t.Errorf("dead letters were asked for with %s", got)
 	}
 	if q := b.seen()[3].query["dry_run"]; len(q) != 1 || q[0] != "true" {
 		t.Errorf("dry_run %v", q)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/orrery-io/orrery/job"
 )
@@ -62,11 +63,28 @@ type DeadLetters struct {
 	NextCursor string `json:"next_cursor,omitempty"`
 }
 
+// DeadLetterOptions says which dead letters to look at.
+type DeadLetterOptions struct {
+	Filter
+	// Limit is how many jobs come along with the groups; zero means 50.
+	Limit int
+	// Linearizable includes everything that was acknowledged before the call;
+	// otherwise the answer may be a fraction of a second old.
+	Linearizable bool
+}
+
 // DeadLetters returns the dead letters that a filter selects, grouped, and the
 // newest of them.
-func (c *Client) DeadLetters(ctx context.Context, f Filter) (*DeadLetters, error) {
+func (c *Client) DeadLetters(ctx context.Context, opts DeadLetterOptions) (*DeadLetters, error) {
+	q := opts.values()
+	if opts.Limit > 0 {
+		q.Set("limit", strconv.Itoa(opts.Limit))
+	}
+	if opts.Linearizable {
+		q.Set("consistency", "linearizable")
+	}
 	d := new(DeadLetters)
-	if err := c.call(ctx, request{method: http.MethodGet, path: "/v1/dead-letters", query: f.values()}, d); err != nil {
+	if err := c.call(ctx, request{method: http.MethodGet, path: "/v1/dead-letters", query: q}, d); err != nil {
 		return nil, err
 	}
 	return d, nil

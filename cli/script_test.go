@@ -1,0 +1,199 @@
+package cli
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"orrery": func() { os.Exit(Main()) }})
+}
+
+// TestScripts runs the command lines in testdata/cli as a person would type them,
+// with real processes. Besides the commands of testscript there are
+//
+//	start NAME LINE orrery ARGS...   starts a process, and waits until it has
+//	                                 printed a line that begins with LINE; the
+//	                                 address in it becomes $ORRERY_ADDR
+//	halt NAME SIGNAL [CODE]          sends INT, TERM or KILL, and waits for the
+//	                                 exit code (0 unless given)
+//	exits CODE orrery ARGS...        runs a command that must end with this code
+//	until TEXT orrery ARGS...        repeats a command until its output has TEXT
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("..", "testdata", "cli"),
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"start": cmdStart, "halt": cmdHalt, "exits": cmdExits, "until": cmdUntil,
+		},
+		Setup: func(env *testscript.Env) error {
+			env.Values[processes{}] = map[string]*process{}
+			env.Setenv("TMPDIR", filepath.Join(env.WorkDir, ".tmp"))
+			return nil
+		},
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
+	})
+}
+
+// processes is the key of what a script has started.
+type processes struct{}
+
+type process struct {
+	cmd    *exec.Cmd
+	output string // file with everything it printed
+	ended  chan struct{}
+}
+
+func started(ts *testscript.TestScript) map[string]*process {
+	all, _ := ts.Value(processes{}).(map[string]*process)
+	return all
+}
+
+// command makes a process with the folder and the environment of the script.
+func command(ts *testscript.TestScript, args []string) *exec.Cmd {
+	path, err := exec.LookPath(args[0])
+	ts.Check(err)
+	cmd := exec.Command(path, args[1:]...)
+	cmd.Dir = ts.MkAbs(".")
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "ORRERY_ADDR", "ORRERY_TOKEN"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	return cmd
+}
+
+func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: start NAME LINE PROGRAM [ARGS...]")
+	}
+	name, line := args[0], args[1]
+	p := &process{cmd: command(ts, args[2:]), output: ts.MkAbs(name + ".out"), ended: make(chan struct{})}
+	file, err := os.Create(p.output)
+	ts.Check(err)
+	r, w, err := os.Pipe()
+	ts.Check(err)
+	p.cmd.Stdout, p.cmd.Stderr = w, w
+	ts.Check(p.cmd.Start())
+	_ = w.Close()
+	lines := make(chan string, 1000)
+	go func() {
+		defer close(p.ended)
+		defer file.Close()
+		defer close(lines)
+		s := bufio.NewScanner(io.TeeReader(r, file))
+		for s.Scan() {
+			select {
+			case lines <- s.Text():
+			default: // nobody reads any more
+			}
+		}
+		_ = p.cmd.Wait()
+	}()
+	started(ts)[name] = p
+	ts.Defer(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+	})
+	limit := time.After(time.Minute)
+	for {
+		select {
+		case <-limit:
+			ts.Fatalf("%s did not print %q within a minute:\n%s", name, line, ts.ReadFile(p.output))
+		case text, ok := <-lines:
+			if !ok {
+				ts.Fatalf("%s ended before it printed %q:\n%s", name, line, ts.ReadFile(p.output))
+			}
+			if !strings.HasPrefix(text, line) {
+				continue
+			}
+			if _, addr, ok := strings.Cut(text, "http://"); ok {
+				addr = addr[:strings.IndexFunc(addr+" ", func(r rune) bool { return r == ',' || r == ' ' })]
+				ts.Setenv("ORRERY_ADDR", "http://"+addr)
+			}
+			return
+		}
+	}
+}
+
+func cmdHalt(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: halt NAME SIGNAL [CODE]")
+	}
+	p := started(ts)[args[0]]
+	if p == nil {
+		ts.Fatalf("nothing is called %s", args[0])
+	}
+	sig, ok := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}[args[1]]
+	if !ok {
+		ts.Fatalf("%s is not INT, TERM or KILL", args[1])
+	}
+	ts.Check(p.cmd.Process.Signal(sig))
+	select {
+	case <-p.ended:
+	case <-time.After(time.Minute):
+		ts.Fatalf("%s did not end within a minute:\n%s", args[0], ts.ReadFile(p.output))
+	}
+	want := 0
+	if sig == syscall.SIGKILL {
+		want = -1
+	}
+	if len(args) == 3 {
+		var err error
+		want, err = strconv.Atoi(args[2])
+		ts.Check(err)
+	}
+	if got := p.cmd.ProcessState.ExitCode(); got != want {
+		ts.Fatalf("%s ended with code %d, want %d:\n%s", args[0], got, want, ts.ReadFile(p.output))
+	}
+}
+
+func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM [ARGS...]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d:\n%s%s", got, want, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	}
+}
+
+func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until TEXT PROGRAM [ARGS...]")
+	}
+	limit := time.After(time.Minute)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		out, err := command(ts, args[1:]).CombinedOutput()
+		if err == nil && strings.Contains(string(out), args[0]) {
+			_, _ = ts.Stdout().Write(out)
+			return
+		}
+		select {
+		case <-limit:
+			ts.Fatalf("%q did not appear within a minute: %v\n%s", args[0], err, out)
+		case <-tick.C:
+		}
+	}
+}
