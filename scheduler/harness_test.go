@@ -191,9 +191,6 @@ func (b *bundle) is(id job.ID, want job.State) *job.Job {
 	return j
 }
 
-// last returns the newest attempt of a job that has had one.
-func last(j *job.Job) job.Attempt { return j.Attempts[len(j.Attempts)-1] }
-
 func (b *bundle) send(envelopes []wire.Envelope) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -87,10 +87,7 @@ func (t *term) fillWindow(ctx context.Context, g *group) error {
 		return nil
 	}
 	entries = slices.DeleteFunc(entries, func(e entry) bool { return t.attempts[e.id] != nil })
-	if !all {
-		g.win.through = reached
-	}
-	g.win.fill(entries, all)
+	g.win.fill(entries, reached, all)
 	for _, e := range late {
 		g.win.add(e)
 	}

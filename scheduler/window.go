@@ -155,17 +155,17 @@ func (w *window) ahead(priority int) bool {
 // hungry reports whether the window should be refilled.
 func (w *window) hungry() bool { return !w.complete && len(w.live) <= windowLow }
 
-// fill takes in what the database holds behind through, in order. The window is
-// complete when that is all.
-func (w *window) fill(rows []entry, all bool) {
+// fill takes in what the database holds behind through. The window reaches to where
+// the read has come then, and is complete when that was all.
+func (w *window) fill(rows []entry, reached entry, all bool) {
 	for _, e := range rows {
 		w.put(e)
 	}
 	w.complete = all
+	if !all {
+		w.through = reached
+	}
 }
-
-// reached moves through to where a read of the database has come.
-func (w *window) reached(e entry) { w.through = e }
 
 // cut leaves the last part of the window to the database.
 func (w *window) cut() {
