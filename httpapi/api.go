@@ -127,7 +127,7 @@ func New(cfg Config) *API {
 		if !ok {
 			w = &response{ResponseWriter: rw}
 		}
-		a.refuse(w, r, a.unrouted(w, r))
+		a.refuse(w, r, a.unrouted(r))
 	})
 	return a
 }

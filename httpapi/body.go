@@ -74,21 +74,16 @@ func (a *API) read(w *response, r *http.Request, limit int64) (*bytes.Buffer, er
 	if r.ContentLength > limit {
 		return nil, errTooLarge("", fmt.Sprintf("the body is %d bytes; the limit is %d", r.ContentLength, limit))
 	}
-	// A body that is not there already must arrive in time. The deadline is taken
-	// back, because the server watches the connection while the handler works.
-	slow := r.ContentLength < 0 || r.ContentLength > 32<<10
+	// The body must arrive in time. The deadline is taken back, because the server
+	// watches the connection while the handler works.
 	rc := http.NewResponseController(w.ResponseWriter)
-	if slow {
-		_ = rc.SetReadDeadline(time.Now().Add(bodyTime))
-	}
+	_ = rc.SetReadDeadline(time.Now().Add(bodyTime))
 	b := a.buffers.get()
 	if r.ContentLength > 0 {
 		b.Grow(int(min(r.ContentLength, 1<<20)) + bytes.MinRead)
 	}
 	n, err := b.ReadFrom(io.LimitReader(r.Body, limit+1))
-	if slow {
-		_ = rc.SetReadDeadline(time.Time{})
-	}
+	_ = rc.SetReadDeadline(time.Time{})
 	switch {
 	case err != nil && errors.Is(err, os.ErrDeadlineExceeded):
 		err = invalid("slow_body", "the body did not arrive within %s", bodyTime)
@@ -104,9 +99,9 @@ func (a *API) read(w *response, r *http.Request, limit int64) (*bytes.Buffer, er
 	return b, nil
 }
 
-// object reads a small body into the fields that set knows. When optional, no body
+// object reads a body of at most limit bytes into the fields that set knows. When optional, no body
 // at all is as good as {}.
-func (a *API) object(w *response, r *http.Request, optional bool, names []string, set func(d *decoder, p path, name string, value []byte)) error {
+func (a *API) object(w *response, r *http.Request, limit int64, optional bool, names []string, set func(d *decoder, p path, name string, value []byte)) error {
 	if optional && r.ContentLength == 0 {
 		return nil
 	}
@@ -120,7 +115,7 @@ func (a *API) object(w *response, r *http.Request, optional bool, names []string
 		}
 		return err
 	}
-	b, err := a.read(w, r, maxSubmission)
+	b, err := a.read(w, r, limit)
 	if err != nil {
 		return err
 	}

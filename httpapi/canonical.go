@@ -6,12 +6,12 @@ import (
 	"strconv"
 )
 
-// canonical appends a form of valid JSON that is the same for all texts of one
+// canonical returns a form of valid JSON that is the same for all texts of one
 // value: no white space, the fields of objects in the order of their names,
 // strings by their content. Numbers keep their text. It is meant for hashing, not
-// for reading back. What is nested deeper than any payload may be is appended as
+// for reading back. What is nested deeper than any payload may be is taken as
 // it is.
-func canonical(to, raw []byte) []byte { return canonicalAt(to, raw, 0) }
+func canonical(raw []byte) []byte { return canonicalAt(nil, raw, 0) }
 
 const deepest = 100
 

@@ -37,15 +37,15 @@ type DeadGroup struct {
 // Purge selects dead letters to remove. Ids and filter exclude each other.
 type Purge struct {
 	IDs    []job.ID   `json:"ids,omitempty" doc:"Which ones; those that are no dead letters are passed over." maxItems:"10000"`
-	Filter filterBody `json:"filter,omitempty"`
+	Filter filterBody `json:"filter,omitzero"`
 	DryRun bool       `json:"dry_run,omitempty" doc:"Only count."`
 }
 
 // Redrive selects dead letters to run again. Ids and filter exclude each other.
 type Redrive struct {
 	IDs     []job.ID   `json:"ids,omitempty" doc:"Which ones; those that are no dead letters are passed over." maxItems:"10000"`
-	Filter  filterBody `json:"filter,omitempty"`
-	Payload anyJSON    `json:"payload,omitempty" doc:"Replaces the payload of all of them."`
+	Filter  filterBody `json:"filter,omitzero"`
+	Payload anyJSON    `json:"payload,omitzero" doc:"Replaces the payload of all of them."`
 	Queue   string     `json:"queue,omitempty" doc:"Replaces the queue of all of them." maxLength:"200"`
 	DryRun  bool       `json:"dry_run,omitempty" doc:"Only count."`
 }
@@ -159,7 +159,7 @@ func (a *API) readSelection(w *response, r *http.Request, q *query, names ...str
 	}
 	now := job.At(time.Now())
 	large := 0
-	err := a.object(w, r, false, names, func(d *decoder, p path, name string, value []byte) {
+	err := a.object(w, r, maxSubmission, false, names, func(d *decoder, p path, name string, value []byte) {
 		switch name {
 		case "ids":
 			s.hasIDs = true

@@ -224,7 +224,7 @@ func jobSize(j *job.Job) int {
 // act answers requests that do one thing to one job and have no body.
 func (a *API) act(make func(job.ID) command.Command) handler {
 	return func(w *response, r *http.Request, _ *query) error {
-		err := a.object(w, r, true, nil, func(*decoder, path, string, []byte) {})
+		err := a.object(w, r, maxSmall, true, nil, func(*decoder, path, string, []byte) {})
 		if err != nil {
 			return err
 		}
@@ -261,7 +261,7 @@ func (a *API) actOn(w *response, r *http.Request, make func(job.ID) command.Comm
 
 // readReason reads an optional body of type Reason.
 func (a *API) readReason(w *response, r *http.Request) (reason string, err error) {
-	err = a.object(w, r, true, []string{"reason"}, func(d *decoder, p path, _ string, value []byte) {
+	err = a.object(w, r, maxSmall, true, []string{"reason"}, func(d *decoder, p path, _ string, value []byte) {
 		if reason = d.text(p, value); len(reason) > maxReason {
 			d.fail("out_of_range", p, "is %d bytes long; the limit is %d", len(reason), maxReason)
 		}

@@ -156,8 +156,8 @@ func (p *param) document() *huma.Param {
 		}
 	}
 	if prefix, ok := strings.CutSuffix(p.name, ".*"); ok {
-		// In OpenAPI names are fixed: an exploded object is the nearest thing.
-		d.Name, d.Style, d.Explode = prefix, "deepObject", new(true)
+		// An exploded object has each of its fields as a parameter: meta.env=prod.
+		d.Name, d.Style, d.Explode = prefix, "form", new(true)
 		s = labelsObject{}.Schema(nil)
 	}
 	for _, v := range p.values {

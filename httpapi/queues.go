@@ -121,7 +121,7 @@ func (a *API) setQueue(paused bool) handler {
 		if paused {
 			reason, err = a.readReason(w, r)
 		} else {
-			err = a.object(w, r, true, nil, func(*decoder, path, string, []byte) {})
+			err = a.object(w, r, maxSmall, true, nil, func(*decoder, path, string, []byte) {})
 		}
 		if err != nil {
 			return err

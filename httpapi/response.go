@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // response is the ResponseWriter of one request; it remembers what was answered.
@@ -80,9 +81,23 @@ func (a *API) reply(w *response, status int, v any) error {
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(b.Len()))
 	w.WriteHeader(status)
+	if b.Len() <= socketBuffer {
+		_, _ = w.Write(b.Bytes())
+		return nil
+	}
+	rc := http.NewResponseController(w.ResponseWriter)
+	_ = rc.SetWriteDeadline(time.Now().Add(answerTime))
 	_, _ = w.Write(b.Bytes())
+	_ = rc.SetWriteDeadline(time.Time{})
 	return nil
 }
+
+const (
+	// socketBuffer is what the kernel takes without the client reading, in bytes.
+	socketBuffer = 32 << 10
+	// answerTime bounds how long a client may take to read an answer that is larger.
+	answerTime = time.Minute
+)
 
 // encode appends v as JSON and a newline, without turning <, > and & into
 // escapes: payloads stay as users wrote them.

@@ -108,7 +108,7 @@ func (a *API) register(mux *http.ServeMux, routes []route) {
 
 // unrouted answers what no route takes: 405 when another method would do, else
 // 404.
-func (a *API) unrouted(w *response, r *http.Request) error {
+func (a *API) unrouted(r *http.Request) error {
 	// What is refused must not tell a stranger which routes there are.
 	if err := a.guard.admit(r, false); err != nil {
 		return err

@@ -1,9 +1,9 @@
 package httpapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"iter"
 	"unicode/utf8"
 )
@@ -171,19 +171,19 @@ func kindOf(b []byte) string {
 	return "a number"
 }
 
+var errNotString = errors.New("not a string")
+
 func isNull(b []byte) bool { return len(b) == 4 && b[0] == 'n' }
 
 // unquote decodes a JSON string.
 func unquote(b []byte) (string, error) {
 	if len(b) < 2 {
-		return "", fmt.Errorf("not a string")
+		return "", errNotString
 	}
-	for _, c := range b {
-		if c == '\\' {
-			var s string
-			err := json.Unmarshal(b, &s)
-			return s, err
-		}
+	if bytes.IndexByte(b, '\\') >= 0 {
+		var s string
+		err := json.Unmarshal(b, &s)
+		return s, err
 	}
 	return string(b[1 : len(b)-1]), nil
 }

@@ -177,9 +177,10 @@ func (a *API) subscribed(ctx context.Context, s *stream, sub subscription, each 
 		next, cancel := context.WithTimeout(ctx, keepAliveEvery)
 		events, err := sub.Next(next)
 		cancel()
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // the stream was ended, which is no error
+		}
 		switch {
-		case ctx.Err() != nil:
-			return nil
 		case errors.Is(err, context.DeadlineExceeded):
 			if err := s.alive(last); err != nil {
 				return err

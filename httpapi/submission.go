@@ -14,32 +14,32 @@ import (
 type Submission struct {
 	Type           string            `json:"type" doc:"Selects the handler." minLength:"1" maxLength:"200" example:"email.send"`
 	Queue          string            `json:"queue,omitempty" doc:"The queue; it comes into being with the first job in it." maxLength:"200" default:"default"`
-	Payload        anyJSON           `json:"payload,omitempty" doc:"Any JSON value, up to 1 MiB and 64 levels deep. The handler gets it as it was sent."`
+	Payload        anyJSON           `json:"payload,omitzero" doc:"Any JSON value, up to 1 MiB and 64 levels deep. The handler gets it as it was sent."`
 	PayloadBytes   []byte            `json:"payload_bytes,omitempty" doc:"Raw bytes in base64, instead of payload."`
 	Priority       int               `json:"priority,omitempty" doc:"Higher first; in order of arrival within one priority." minimum:"0" maximum:"9" default:"4"`
-	RunAt          momentText        `json:"run_at,omitempty" doc:"When the job may first run."`
-	Delay          durationText      `json:"delay,omitempty" doc:"How long from now until the job may first run, instead of run_at."`
+	RunAt          momentText        `json:"run_at,omitzero" doc:"When the job may first run."`
+	Delay          durationText      `json:"delay,omitzero" doc:"How long from now until the job may first run, instead of run_at."`
 	MaxAttempts    int               `json:"max_attempts,omitempty" doc:"How many executions may fail or time out. 1 means that the job runs at most once." minimum:"1" maximum:"100" default:"5"`
-	Retry          RetryPolicy       `json:"retry,omitempty" doc:"The delays between attempts."`
-	Timeout        durationText      `json:"timeout,omitempty" doc:"Bounds one attempt; without it there is no limit."`
-	Lease          durationText      `json:"lease,omitempty" doc:"How long the agent may be silent before the attempt is lost; at least 2s."`
-	ExpiresIn      durationText      `json:"expires_in,omitempty" doc:"The job ends as expired when it was not started within this time."`
-	StartBy        momentText        `json:"start_by,omitempty" doc:"The job ends as expired when it was not started by then, instead of expires_in."`
+	Retry          RetryPolicy       `json:"retry,omitzero" doc:"The delays between attempts."`
+	Timeout        durationText      `json:"timeout,omitzero" doc:"Bounds one attempt; without it there is no limit."`
+	Lease          durationText      `json:"lease,omitzero" doc:"How long the agent may be silent before the attempt is lost; at least 2s."`
+	ExpiresIn      durationText      `json:"expires_in,omitzero" doc:"The job ends as expired when it was not started within this time."`
+	StartBy        momentText        `json:"start_by,omitzero" doc:"The job ends as expired when it was not started by then, instead of expires_in."`
 	Tags           []string          `json:"tags,omitempty" doc:"Words to find the job by." maxItems:"32"`
 	Metadata       map[string]string `json:"metadata,omitempty" doc:"Up to 64 keys and values to find the job by; the handler gets them too."`
 	CorrelationID  string            `json:"correlation_id,omitempty" doc:"Ties together what belongs together." maxLength:"256"`
 	Traceparent    string            `json:"traceparent,omitempty" doc:"W3C trace context; the header of this name is taken when the field is absent." maxLength:"64"`
 	IdempotencyKey string            `json:"idempotency_key,omitempty" doc:"The same key with the same body returns the first job, with a different body it is refused (422). May be sent as the header Idempotency-Key." maxLength:"256"`
-	Retention      durationText      `json:"retention,omitempty" doc:"How long the job is kept after it ended."`
+	Retention      durationText      `json:"retention,omitzero" doc:"How long the job is kept after it ended."`
 }
 
 // RetryPolicy is what the OpenAPI document says of job.Retry.
 type RetryPolicy struct {
 	Backoff    string         `json:"backoff,omitempty" doc:"How the delay grows." enum:"exponential,linear,fixed,list" default:"exponential"`
-	Initial    durationText   `json:"initial,omitempty" doc:"The first delay; 1s by default."`
-	Max        durationText   `json:"max,omitempty" doc:"The longest delay; 10m by default."`
+	Initial    durationText   `json:"initial,omitzero" doc:"The first delay; 1s by default."`
+	Max        durationText   `json:"max,omitzero" doc:"The longest delay; 10m by default."`
 	Multiplier float64        `json:"multiplier,omitempty" doc:"Of exponential; 2 by default." minimum:"1" maximum:"100"`
-	Delays     []durationText `json:"delays,omitempty" doc:"Of list: the delay before each attempt; the last one repeats." maxItems:"100"`
+	Delays     []durationText `json:"delays,omitzero" doc:"Of list: the delay before each attempt; the last one repeats." maxItems:"100"`
 	NoJitter   bool           `json:"no_jitter,omitempty" doc:"Switches the jitter (±25 %) off."`
 }
 
@@ -214,7 +214,7 @@ func (s *submission) hash() []byte {
 	spec := s.spec
 	spec.IdempotencyKey, spec.Traceparent = "", ""
 	spec.Normalize()
-	spec.Payload = canonical(nil, spec.Payload)
+	spec.Payload = canonical(spec.Payload)
 	h := sha256.New()
 	// Rows are encoded without maps, so equal Specs have equal encodings.
 	b, err := spec.MarshalMsg(nil)

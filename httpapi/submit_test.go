@@ -1,10 +1,15 @@
 package httpapi
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -238,7 +243,7 @@ func TestCanonical(t *testing.T) {
 		{`[[],{}]`, `[ [ ] , { } ]`},
 	}
 	for _, s := range same {
-		if !bytes.Equal(canonical(nil, []byte(s[0])), canonical(nil, []byte(s[1]))) {
+		if !bytes.Equal(canonical([]byte(s[0])), canonical([]byte(s[1]))) {
 			t.Errorf("%s and %s differ", s[0], s[1])
 		}
 	}
@@ -246,7 +251,7 @@ func TestCanonical(t *testing.T) {
 		{`["a","b"]`, `["a\",\"b"]`}, {`["1:a"]`, `["a"]`}, {`{"a":"b"}`, `["a","b"]`}, {`1`, `"1"`}, {`1`, `1.0`}, {`[[1],2]`, `[[1,2]]`}, {`null`, `"null"`},
 	}
 	for _, s := range different {
-		if bytes.Equal(canonical(nil, []byte(s[0])), canonical(nil, []byte(s[1]))) {
+		if bytes.Equal(canonical([]byte(s[0])), canonical([]byte(s[1]))) {
 			t.Errorf("%s and %s are the same", s[0], s[1])
 		}
 	}
@@ -489,4 +494,42 @@ func BenchmarkEncodeJob(b *testing.B) {
 	if !json.Valid(buf.Bytes()) {
 		b.Fatal("not JSON")
 	}
+}
+
+// BenchmarkSubmitHTTP is POST /v1/jobs over 64 loopback connections, client
+// included.
+func BenchmarkSubmitHTTP(b *testing.B) {
+	t := setup(b)
+	id := t.submit()
+	t.API.node = fixedNode{id, t.node.index}
+	srv := httptest.NewServer(t)
+	defer srv.Close()
+	const text = `{"type":"email.send","queue":"mail","payload":{"to":"ada@example.org","subject":"hello"}}`
+	request := fmt.Sprintf("POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
+	b.SetParallelism(64 / runtime.GOMAXPROCS(0))
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		c, err := net.Dial("tcp", srv.Listener.Addr().String())
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		defer c.Close()
+		r := bufio.NewReader(c)
+		for pb.Next() {
+			if _, err := io.WriteString(c, request); err != nil {
+				b.Error(err)
+				return
+			}
+			resp, err := http.ReadResponse(r, nil)
+			if err != nil || resp.StatusCode != 201 {
+				b.Error(resp, err)
+				return
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "requests/s")
 }
