@@ -135,6 +135,7 @@ func (s *session) take(m *wire.Message) {
 	case m.Drain != nil:
 		s.agent.finishAndLeave(m.Drain.Reason)
 	case m.Bye != nil:
+		s.conn.leave()
 		s.fail(errBye(m.Bye))
 	case m.Error != nil:
 		s.fail(s.refusal(m.Error))
