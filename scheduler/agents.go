@@ -172,7 +172,11 @@ func (t *term) up(env wire.Envelope, now time.Duration, fx *effects) {
 	a.session, a.node, a.connected, a.welcomed, a.gone = env.Session, env.Node, true, false, false
 	t.renew(a, now)
 	first := a.row.FirstSeenAt
+	draining := a.row.Session == env.Session && a.row.Status == job.AgentDraining
 	a.row = rowOf(env)
+	if draining {
+		a.row.Status = job.AgentDraining // said on this connection, after its hello
+	}
 	a.row.FirstSeenAt, a.row.ConnectedAt = first, job.At(a.since)
 
 	drop := t.rebind(a, h, now, fx)

@@ -110,6 +110,16 @@ func TestDispatch(t *testing.T) {
 		})
 	})
 
+	t.Run("an agent that drains does so under the next leader too", func(t *testing.T) {
+		play(t, Config{}, func(b *bundle) {
+			a := b.agent("a", 5)
+			a.say(wire.Message{Drain: &wire.Drain{}})
+			b.leadAgain()
+			a.up()
+			b.is(b.submit(job.Spec{}), job.Pending)
+		})
+	})
+
 	t.Run("an agent that comes draining gets nothing", func(t *testing.T) {
 		play(t, Config{}, func(b *bundle) {
 			a := b.agent("a", 5)

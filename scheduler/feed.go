@@ -148,6 +148,7 @@ func (t *term) restore(g *group, e entry) {
 	if !g.win.add(e) && g.filling {
 		g.late = append(g.late, e)
 	}
+	g.rest()
 	t.feedGroup(g)
 }
 

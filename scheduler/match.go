@@ -125,6 +125,7 @@ func (t *term) leave(c *class) {
 		for typ := range c.types {
 			if g := t.groups[groupKey{q, typ}]; g != nil {
 				g.members = slices.DeleteFunc(g.members, func(m *member) bool { return m.class == c })
+				g.rest()
 				t.tidy(g)
 			}
 		}
@@ -174,6 +175,14 @@ func (t *term) tidy(g *group) {
 
 // served reports whether a connected agent serves the group.
 func (g *group) served() bool { return len(g.members) > 0 }
+
+// rest gives up a large window that nobody can take anything from. So memory is
+// bounded by the groups that are served, however many others there are.
+func (g *group) rest() {
+	if !g.served() && g.win.len() > windowIdle {
+		g.win.clear()
+	}
+}
 
 // queue is what the scheduler knows of one queue.
 type queue struct {

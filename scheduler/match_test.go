@@ -148,6 +148,21 @@ func TestMatch_forgetsWhatNobodyNeeds(t *testing.T) {
 	}
 }
 
+func TestMatch_keepsLittleOfWhatNobodyServes(t *testing.T) {
+	m := matcher(t)
+	for id := range job.ID(10 * windowIdle) {
+		wait(m, "default", "a", id+1)
+	}
+	g := m.groups[groupKey{"default", "a"}]
+	if g.win.len() > windowIdle || g.win.complete {
+		t.Errorf("%d jobs in memory, complete %v", g.win.len(), g.win.complete)
+	}
+	standIn(m, "x", 1, []string{"default"}, []string{"a"})
+	if !slices.Contains(m.refills, g) {
+		t.Error("the window is not filled for the agent that has come")
+	}
+}
+
 func TestPrefetch(t *testing.T) {
 	tests := []struct {
 		name  string

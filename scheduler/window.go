@@ -13,6 +13,8 @@ const (
 	windowSize = 4096
 	windowLow  = windowSize / 2
 	windowMost = 2 * windowSize
+	// windowIdle is what a window holds at most while no agent serves the group.
+	windowIdle = 256
 )
 
 // entry is a waiting job, as light as it can be: 32 bytes.
@@ -167,6 +169,9 @@ func (w *window) fill(rows []entry, reached entry, all bool) {
 	}
 }
 
+// clear leaves everything to the database.
+func (w *window) clear() { *w = window{through: start} }
+
 // cut leaves the last part of the window to the database.
 func (w *window) cut() {
 	w.heap = slices.DeleteFunc(w.heap, func(e entry) bool { return !w.has(e) })
@@ -185,8 +190,8 @@ func (w *window) dropHead() {
 	w.heap = w.heap[:last]
 	if last > 0 {
 		w.down(0)
-	} else if cap(w.heap) > windowSize {
-		w.heap = nil
+	} else if cap(w.heap) > windowLow {
+		w.heap, w.live = nil, nil
 	}
 }
 
