@@ -108,7 +108,11 @@ func (c *Client) storedEvents(ctx context.Context, opts EventOptions, yield func
 				return errDone
 			}
 		}
-		if reached, err := job.ParseEventID(next); err != nil || next == after || !reached.Less(end) {
+		reached, err := job.ParseEventID(next)
+		switch {
+		case err != nil:
+			return badStream(err)
+		case next == after, !reached.Less(end):
 			return nil
 		}
 		after = next

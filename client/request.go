@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"time"
@@ -140,9 +141,7 @@ func (c *Client) send(ctx context.Context, addr string, r request, body []byte) 
 		return nil, fmt.Errorf("%s %s: %w", r.method, r.path, err)
 	}
 	req.URL.RawQuery = r.query.Encode()
-	for k, v := range r.header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, r.header)
 	req.Header.Set("User-Agent", c.agent)
 	if req.Header.Get("Accept") == "" {
 		req.Header.Set("Accept", "application/json")
