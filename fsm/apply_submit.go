@@ -25,6 +25,9 @@ func (a *apply) submit(c *command.Submit, r *command.Result) error {
 
 // submitAll records all jobs or none.
 func (a *apply) submitAll(c *command.SubmitAll, r *command.Result) error {
+	if len(c.Jobs) == 0 {
+		return nil // an empty list would become none when it is read back
+	}
 	ids := make([]job.ID, len(c.Jobs))
 	var keys map[string]int // first job of this command with the key; only looked up
 	for i := range c.Jobs {

@@ -17,6 +17,7 @@ type bundle struct {
 	now   job.Time
 	index uint64
 	log   []Entry
+	gave  [][]command.Result // what each entry of log gave
 	stop  func()
 }
 
@@ -92,6 +93,7 @@ func (b *bundle) items(items ...command.Item) []command.Result {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	b.gave = append(b.gave, all[0])
 	return all[0]
 }
 
