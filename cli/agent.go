@@ -39,7 +39,7 @@ runs the command {"argv": [...]} without a shell.`,
 			if err != nil {
 				return usagef("%s", err)
 			}
-			return unlessInterrupted(ag.Run(cmd.Context()))
+			return a.runAgent(cmd.Context(), ag, cfg.DrainTimeout)
 		},
 	}
 	flags := cmd.Flags()

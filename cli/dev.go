@@ -11,6 +11,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// devDrain is how long running jobs get to finish on exit.
+const devDrain = 5 * time.Second
+
 // devOptions are the flags of dev that are not about the node.
 type devOptions struct {
 	exec  bool
@@ -56,13 +59,13 @@ func (a *app) dev(ctx context.Context, s *server.Server, cfg server.Config, opts
 	url := localURL(s.Addr())
 	ag, err := newBuiltinAgent(agent.Config{
 		Addrs: []string{url}, Token: cfg.Token, ID: "dev", Name: "dev", Slots: opts.slots, Version: version(),
-		DrainTimeout: 5 * time.Second, Log: cfg.Log.With(slog.String("part", "agent")),
+		DrainTimeout: devDrain, Log: cfg.Log.With(slog.String("part", "agent")),
 	}, opts.exec)
 	if err != nil {
 		return usagef("%s", err)
 	}
 	a.welcome(url, cfg, opts)
-	return unlessInterrupted(ag.Run(ctx))
+	return a.runAgent(ctx, ag, devDrain)
 }
 
 func (a *app) welcome(url string, cfg server.Config, opts devOptions) {

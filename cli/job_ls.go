@@ -28,6 +28,11 @@ func newJobLs(a *app) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.Var(statesFlag{&opts.States}, "state", "only in these `states`")
+	states := make([]string, len(job.States))
+	for i, s := range job.States {
+		states[i] = s.String()
+	}
+	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(states, cobra.ShellCompDirectiveNoFileComp))
 	filterFlags(cmd, &opts.Filter)
 	flags.StringSliceVar(&opts.Agents, "agent", nil, "only those of these `agents`")
 	flags.StringVar(&opts.Text, "text", "", "only those that contain this `text`")
@@ -111,7 +116,7 @@ func note(j *job.Job, now time.Time) string {
 		return "asked to stop"
 	case j.State.Active() && j.Progress != nil:
 		return progressText(*j.Progress)
-	case j.State != job.Completed && j.Error != nil:
+	case j.State != job.Completed && !j.State.Active() && j.Error != nil:
 		return j.Error.Message
 	case j.Lost > 0:
 		return count(j.Lost, "attempt") + " lost"

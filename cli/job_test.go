@@ -77,7 +77,7 @@ func TestJobSubmit_wait(t *testing.T) {
 	}{
 		{"completed", completed, nil, 0, "job 7 completed after 120ms\n{\n  \"b\": 2\n}\n", ""},
 		{
-			"failed", failed, nil, exitJob, "job 8 failed after 1.0s\n",
+			"failed", failed, nil, exitJob, "job 8 failed after 1s\n",
 			"orrery: job 8 failed with exit: exit code 3·[31m\nhint: `orrery job logs 8` shows its log, `orrery job retry 8` runs it again\n",
 		},
 		{"only the id", completed, []string{"-q"}, 0, "7\n", ""},
@@ -216,6 +216,7 @@ func TestNote(t *testing.T) {
 		{"asked to stop", job.Job{State: job.Running, CancelRequested: true}, "asked to stop"},
 		{"step", job.Job{State: job.Running, Progress: &job.Progress{Step: 2, Steps: 5, Message: "copy"}}, "step 2 of 5: copy"},
 		{"percent", job.Job{State: job.Running, Progress: &job.Progress{Percent: 42}}, "42 %"},
+		{"runs again", job.Job{State: job.Running, Lost: 1, Error: &job.Failure{Message: "of the first attempt"}}, "1 attempt lost"},
 		{"failed", job.Job{State: job.Failed, Error: &job.Failure{Message: "no"}}, "no"},
 		{"was lost once", job.Job{State: job.Completed, Lost: 1}, "1 attempt lost"},
 		{"nothing to say", job.Job{State: job.Completed, Error: &job.Failure{Message: "of the first attempt"}}, ""},

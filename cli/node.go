@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net"
+	"time"
 
+	"github.com/orrery-io/orrery/agent"
 	"github.com/orrery-io/orrery/server"
 )
 
@@ -48,6 +50,20 @@ func withNode(ctx context.Context, cfg server.Config, body func(context.Context,
 func untilInterrupted(ctx context.Context) error {
 	<-ctx.Done()
 	return unlessInterrupted(context.Cause(ctx))
+}
+
+// runAgent runs an agent until ctx ends, and tells that ending may take a while.
+func (a *app) runAgent(ctx context.Context, ag *agent.Agent, drain time.Duration) error {
+	told := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(told)
+		a.notef("stopping; running jobs have %s to finish, Ctrl-C again ends at once\n", took(drain))
+	})
+	err := ag.Run(ctx)
+	if !stop() {
+		<-told
+	}
+	return unlessInterrupted(err)
 }
 
 func unlessInterrupted(err error) error {

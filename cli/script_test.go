@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 //	start NAME LINE orrery ARGS...   starts a process, and waits until it has
 //	                                 printed a line that begins with LINE; the
 //	                                 address in it becomes $ORRERY_ADDR
+//	signal NAME SIGNAL LINE          sends a signal, and waits for such a line
 //	halt NAME SIGNAL [CODE]          sends INT, TERM or KILL, and waits for the
 //	                                 exit code (0 unless given)
 //	exits CODE orrery ARGS...        runs a command that must end with this code
@@ -34,7 +35,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("..", "testdata", "cli"),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": cmdStart, "halt": cmdHalt, "exits": cmdExits, "until": cmdUntil,
+			"start": cmdStart, "signal": cmdSignal, "halt": cmdHalt, "exits": cmdExits, "until": cmdUntil,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Values[processes{}] = map[string]*process{}
@@ -53,6 +54,7 @@ type processes struct{}
 type process struct {
 	cmd    *exec.Cmd
 	output string // file with everything it printed
+	lines  chan string
 	ended  chan struct{}
 }
 
@@ -86,15 +88,15 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 	p.cmd.Stdout, p.cmd.Stderr = w, w
 	ts.Check(p.cmd.Start())
 	_ = w.Close()
-	lines := make(chan string, 1000)
+	p.lines = make(chan string, 1000)
 	go func() {
 		defer close(p.ended)
 		defer file.Close()
-		defer close(lines)
+		defer close(p.lines)
 		s := bufio.NewScanner(io.TeeReader(r, file))
 		for s.Scan() {
 			select {
-			case lines <- s.Text():
+			case p.lines <- s.Text():
 			default: // nobody reads any more
 			}
 		}
@@ -105,39 +107,61 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 		_ = p.cmd.Process.Kill()
 		<-p.ended
 	})
+	text := p.expect(ts, line)
+	if _, addr, ok := strings.Cut(text, "http://"); ok {
+		addr = addr[:strings.IndexFunc(addr+" ", func(r rune) bool { return r == ',' || r == ' ' })]
+		ts.Setenv("ORRERY_ADDR", "http://"+addr)
+	}
+}
+
+// expect waits for a line that begins with text, and returns it.
+func (p *process) expect(ts *testscript.TestScript, text string) string {
 	limit := time.After(time.Minute)
 	for {
 		select {
 		case <-limit:
-			ts.Fatalf("%s did not print %q within a minute:\n%s", name, line, ts.ReadFile(p.output))
-		case text, ok := <-lines:
+			ts.Fatalf("%q was not printed within a minute:\n%s", text, ts.ReadFile(p.output))
+		case line, ok := <-p.lines:
 			if !ok {
-				ts.Fatalf("%s ended before it printed %q:\n%s", name, line, ts.ReadFile(p.output))
+				ts.Fatalf("the end came before %q:\n%s", text, ts.ReadFile(p.output))
 			}
-			if !strings.HasPrefix(text, line) {
-				continue
+			if strings.HasPrefix(line, text) {
+				return line
 			}
-			if _, addr, ok := strings.Cut(text, "http://"); ok {
-				addr = addr[:strings.IndexFunc(addr+" ", func(r rune) bool { return r == ',' || r == ' ' })]
-				ts.Setenv("ORRERY_ADDR", "http://"+addr)
-			}
-			return
 		}
 	}
+}
+
+func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: signal NAME SIGNAL LINE")
+	}
+	p, sig := named(ts, args[0]), signalOf(ts, args[1])
+	ts.Check(p.cmd.Process.Signal(sig))
+	p.expect(ts, args[2])
+}
+
+func named(ts *testscript.TestScript, name string) *process {
+	p := started(ts)[name]
+	if p == nil {
+		ts.Fatalf("nothing is called %s", name)
+	}
+	return p
+}
+
+func signalOf(ts *testscript.TestScript, name string) syscall.Signal {
+	sig, ok := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}[name]
+	if !ok {
+		ts.Fatalf("%s is not INT, TERM or KILL", name)
+	}
+	return sig
 }
 
 func cmdHalt(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 || len(args) > 3 {
 		ts.Fatalf("usage: halt NAME SIGNAL [CODE]")
 	}
-	p := started(ts)[args[0]]
-	if p == nil {
-		ts.Fatalf("nothing is called %s", args[0])
-	}
-	sig, ok := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}[args[1]]
-	if !ok {
-		ts.Fatalf("%s is not INT, TERM or KILL", args[1])
-	}
+	p, sig := named(ts, args[0]), signalOf(ts, args[1])
 	ts.Check(p.cmd.Process.Signal(sig))
 	select {
 	case <-p.ended:
