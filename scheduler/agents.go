@@ -76,8 +76,11 @@ func (a *agent) limit(maxPrefetch int) int {
 	if a.took <= 0 || a.took >= prefetchBelow {
 		return a.row.Slots
 	}
-	depth := max(1, int(prefetchSpan/a.took))
-	return a.row.Slots + min(maxPrefetch, a.row.Slots*min(depth, maxPrefetch))
+	slots, depth := a.row.Slots, max(1, int(prefetchSpan/a.took))
+	if maxPrefetch == 0 {
+		maxPrefetch = max(64, 4*slots)
+	}
+	return slots + max(0, min(maxPrefetch, slots*min(depth, maxPrefetch)))
 }
 
 // less orders agents for placement: least loaded for its size first.

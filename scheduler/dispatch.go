@@ -13,7 +13,9 @@ import (
 const maxDecisions = 1000
 
 // dispatchLoop decides all that can be decided and proposes it at once, again as
-// soon as the proposal before has returned.
+// soon as the proposal before has returned. Two of them run: while one waits for its
+// entry to be recorded, the other takes what can be decided since, for the entry
+// that the proposer gathers meanwhile.
 func (t *term) dispatchLoop(ctx context.Context) error {
 	var (
 		decisions []decision

@@ -174,7 +174,8 @@ func TestPrefetch(t *testing.T) {
 		{"long jobs get none", 4, []int64{60_000, 80_000}, 4},
 		{"fairly short ones get one for each slot", 4, []int64{20_000}, 8},
 		{"short ones as many as keep the agent busy", 1, []int64{1000}, 26},
-		{"never more than the bound", 100, []int64{10}, 164},
+		{"of short ones never more than a bound", 1, []int64{10}, 65},
+		{"which grows with the slots", 100, []int64{10}, 500},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -182,10 +183,20 @@ func TestPrefetch(t *testing.T) {
 			for _, us := range tt.took {
 				a.ran(time.Duration(us)*time.Microsecond, 1)
 			}
-			if got := a.limit(64); got != tt.want {
+			if got := a.limit(0); got != tt.want {
 				t.Errorf("got %d, want %d", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestPrefetch_canBeBoundedOrSwitchedOff(t *testing.T) {
+	a := &agent{row: job.Agent{Slots: 10}, took: time.Microsecond}
+	if got := a.limit(5); got != 15 {
+		t.Errorf("bounded: got %d", got)
+	}
+	if got := a.limit(-1); got != 10 {
+		t.Errorf("switched off: got %d", got)
 	}
 }
 

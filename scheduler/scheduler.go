@@ -57,7 +57,8 @@ type Config struct {
 	// Zero means 1m.
 	SweepEvery time.Duration
 	// MaxPrefetch bounds what an agent with short jobs is given beyond its slots.
-	// Zero means 64, less than zero none.
+	// Zero means 64, or four times its slots when that is more; less than zero
+	// means none.
 	MaxPrefetch int
 }
 
@@ -70,7 +71,6 @@ func (cfg *Config) setDefaults() {
 	cfg.CancelGrace = cmp.Or(cfg.CancelGrace, 10*time.Second)
 	cfg.StartAfter = cmp.Or(cfg.StartAfter, time.Second)
 	cfg.SweepEvery = cmp.Or(cfg.SweepEvery, time.Minute)
-	cfg.MaxPrefetch = max(0, cmp.Or(cfg.MaxPrefetch, 64))
 	const day = 24 * time.Hour
 	retention := map[job.State]time.Duration{
 		job.Completed: day, job.Failed: 30 * day, job.TimedOut: 30 * day, job.Cancelled: 7 * day, job.Expired: 7 * day,

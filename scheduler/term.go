@@ -97,7 +97,10 @@ func (t *term) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, loop := range []func(context.Context) error{
 		func(ctx context.Context) error { return t.feedLoop(ctx, sub) },
-		t.inboxLoop, t.dispatchLoop, t.recordLoop, t.timerLoop, t.refillLoop, t.dueLoop, t.expiryLoop, t.sweepLoop, t.trimLoop,
+		t.inboxLoop, t.recordLoop,
+		// Two, so that decisions need not wait for the entry before theirs.
+		t.dispatchLoop, t.dispatchLoop,
+		t.timerLoop, t.refillLoop, t.dueLoop, t.expiryLoop, t.sweepLoop, t.trimLoop,
 	} {
 		wg.Go(func() {
 			if err := loop(ctx); err != nil {
