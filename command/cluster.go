@@ -1,5 +1,7 @@
 package command
 
+//msgp:limit arrays:100000 maps:100000 marshal:true
+
 import "github.com/orrery-io/orrery/job"
 
 // SetAgent records an agent's row: at registration, and when it changes. The

@@ -6,6 +6,12 @@ import (
 	"github.com/tinylib/msgp/msgp"
 )
 
+// Size limits for msgp deserialization
+const (
+	ze6613190limitArrays = 100000
+	ze6613190limitMaps   = 100000
+)
+
 // MarshalMsg implements msgp.Marshaler
 func (z *AgentGone) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
@@ -34,6 +40,10 @@ func (z *AgentGone) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > ze6613190limitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -87,6 +97,9 @@ func (z *ForgetAgents) MarshalMsg(b []byte) (o []byte, err error) {
 	// string "i"
 	o = append(o, 0x81, 0xa1, 0x69)
 	o = msgp.AppendArrayHeader(o, uint32(len(z.IDs)))
+	if uint32(len(z.IDs)) > ze6613190limitArrays {
+		return nil, msgp.ErrLimitExceeded
+	}
 	for za0001 := range z.IDs {
 		o = msgp.AppendString(o, z.IDs[za0001])
 	}
@@ -101,6 +114,10 @@ func (z *ForgetAgents) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > ze6613190limitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -118,8 +135,12 @@ func (z *ForgetAgents) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "IDs")
 				return
 			}
+			if zb0002 > ze6613190limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
 			if cap(z.IDs) >= int(zb0002) {
-				z.IDs = z.IDs[:zb0002]
+				z.IDs = (z.IDs)[:zb0002]
 			} else {
 				z.IDs = make([]string, zb0002)
 			}
@@ -169,6 +190,10 @@ func (z *Init) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > ze6613190limitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -221,6 +246,10 @@ func (z *Migrate) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > ze6613190limitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -279,6 +308,10 @@ func (z *SetAgent) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > ze6613190limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -331,6 +364,10 @@ func (z *TrimFeed) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > ze6613190limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -380,6 +417,10 @@ func (z *Verify) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > ze6613190limitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {

@@ -10,6 +10,9 @@
 // Fields may be added to a command at any time: decoders skip what they do not
 // know. A new Kind may be written only when every node knows it; a node that
 // meets an unknown Kind stops, naming the version that wrote it.
+//
+// A list in a command holds at most 100,000 elements. Encoding refuses more, so
+// that decoding may: a damaged length must not make a node allocate gigabytes.
 package command
 
 //go:generate go tool -modfile=../tools.mod msgp -tests=false -io=false -file=job.go -o=job_gen.go

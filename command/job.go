@@ -1,5 +1,7 @@
 package command
 
+//msgp:limit arrays:100000 maps:100000 marshal:true
+
 //msgp:replace job.Time with:int64
 //msgp:replace job.ID with:int64
 //msgp:replace job.Fence with:uint64

@@ -7,6 +7,12 @@ import (
 	"github.com/tinylib/msgp/msgp"
 )
 
+// Size limits for msgp deserialization
+const (
+	zbb7e218elimitArrays = 100000
+	zbb7e218elimitMaps   = 100000
+)
+
 // MarshalMsg implements msgp.Marshaler
 func (z *AppendLog) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
@@ -20,6 +26,9 @@ func (z *AppendLog) MarshalMsg(b []byte) (o []byte, err error) {
 	// string "l"
 	o = append(o, 0xa1, 0x6c)
 	o = msgp.AppendArrayHeader(o, uint32(len(z.Lines)))
+	if uint32(len(z.Lines)) > zbb7e218elimitArrays {
+		return nil, msgp.ErrLimitExceeded
+	}
 	for za0001 := range z.Lines {
 		o, err = z.Lines[za0001].MarshalMsg(o)
 		if err != nil {
@@ -38,6 +47,10 @@ func (z *AppendLog) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zbb7e218elimitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -75,8 +88,12 @@ func (z *AppendLog) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Lines")
 				return
 			}
+			if zb0004 > zbb7e218elimitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
 			if cap(z.Lines) >= int(zb0004) {
-				z.Lines = z.Lines[:zb0004]
+				z.Lines = (z.Lines)[:zb0004]
 			} else {
 				z.Lines = make([]job.LogLine, zb0004)
 			}
@@ -132,6 +149,10 @@ func (z *Assign) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zbb7e218elimitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -216,6 +237,10 @@ func (z *Cancel) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zbb7e218elimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -277,6 +302,9 @@ func (z *Delete) MarshalMsg(b []byte) (o []byte, err error) {
 		// string "j"
 		o = append(o, 0xa1, 0x6a)
 		o = msgp.AppendArrayHeader(o, uint32(len(z.Jobs)))
+		if uint32(len(z.Jobs)) > zbb7e218elimitArrays {
+			return nil, msgp.ErrLimitExceeded
+		}
 		for za0001 := range z.Jobs {
 			o = msgp.AppendInt64(o, int64(z.Jobs[za0001]))
 		}
@@ -299,6 +327,10 @@ func (z *Delete) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zbb7e218elimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -314,8 +346,12 @@ func (z *Delete) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Jobs")
 				return
 			}
+			if zb0002 > zbb7e218elimitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
 			if cap(z.Jobs) >= int(zb0002) {
-				z.Jobs = z.Jobs[:zb0002]
+				z.Jobs = (z.Jobs)[:zb0002]
 			} else {
 				z.Jobs = make([]job.ID, zb0002)
 			}
@@ -350,7 +386,7 @@ func (z *Delete) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Delete) Msgsize() (s int) {
-	s = 1 + 2 + msgp.ArrayHeaderSize + (len(z.Jobs) * msgp.Int64Size) + 2 + msgp.BoolSize
+	s = 1 + 2 + msgp.ArrayHeaderSize + (len(z.Jobs) * (msgp.Int64Size)) + 2 + msgp.BoolSize
 	return
 }
 
@@ -386,6 +422,10 @@ func (z *Dispatch) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zbb7e218elimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -409,6 +449,10 @@ func (z *Dispatch) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			zb0003, bts, err = msgp.ReadMapHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Assign")
+				return
+			}
+			if zb0003 > zbb7e218elimitMaps {
+				err = msgp.ErrLimitExceeded
 				return
 			}
 			for zb0003 > 0 {
@@ -481,6 +525,10 @@ func (z *Expire) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zbb7e218elimitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -601,6 +649,10 @@ func (z *Finish) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zbb7e218elimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -662,19 +714,52 @@ func (z *Finish) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		case "re":
 			{
 				var zb0007 []byte
-				zb0007, bts, err = msgp.ReadBytesBytes(bts, []byte(z.Result))
+				var zb0008 uint32
+				zb0008, bts, err = msgp.ReadBytesHeader(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Result")
 					return
 				}
+				if zb0008 > zbb7e218elimitArrays {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				zb0007 = []byte(z.Result)
+				if zb0007 == nil || uint32(cap(zb0007)) < zb0008 {
+					zb0007 = make([]byte, zb0008)
+				} else {
+					zb0007 = zb0007[:zb0008]
+				}
+				if uint32(len(bts)) < zb0008 {
+					err = msgp.ErrShortBytes
+					return
+				}
+				copy(zb0007, bts[:zb0008])
+				bts = bts[zb0008:]
 				z.Result = job.JSON(zb0007)
 			}
 		case "rb":
-			z.ResultBytes, bts, err = msgp.ReadBytesBytes(bts, z.ResultBytes)
+			var zb0009 uint32
+			zb0009, bts, err = msgp.ReadBytesHeader(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "ResultBytes")
 				return
 			}
+			if zb0009 > zbb7e218elimitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if z.ResultBytes == nil || uint32(cap(z.ResultBytes)) < zb0009 {
+				z.ResultBytes = make([]byte, zb0009)
+			} else {
+				z.ResultBytes = z.ResultBytes[:zb0009]
+			}
+			if uint32(len(bts)) < zb0009 {
+				err = msgp.ErrShortBytes
+				return
+			}
+			copy(z.ResultBytes, bts[:zb0009])
+			bts = bts[zb0009:]
 		case "e":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -743,6 +828,10 @@ func (z *Progress) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zbb7e218elimitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -817,6 +906,10 @@ func (z *Promote) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zbb7e218elimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -860,6 +953,9 @@ func (z *Ready) MarshalMsg(b []byte) (o []byte, err error) {
 	// string "j"
 	o = append(o, 0x81, 0xa1, 0x6a)
 	o = msgp.AppendArrayHeader(o, uint32(len(z.Jobs)))
+	if uint32(len(z.Jobs)) > zbb7e218elimitArrays {
+		return nil, msgp.ErrLimitExceeded
+	}
 	for za0001 := range z.Jobs {
 		o = msgp.AppendInt64(o, int64(z.Jobs[za0001]))
 	}
@@ -874,6 +970,10 @@ func (z *Ready) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zbb7e218elimitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -891,8 +991,12 @@ func (z *Ready) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Jobs")
 				return
 			}
+			if zb0002 > zbb7e218elimitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
 			if cap(z.Jobs) >= int(zb0002) {
-				z.Jobs = z.Jobs[:zb0002]
+				z.Jobs = (z.Jobs)[:zb0002]
 			} else {
 				z.Jobs = make([]job.ID, zb0002)
 			}
@@ -921,7 +1025,7 @@ func (z *Ready) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Ready) Msgsize() (s int) {
-	s = 1 + 2 + msgp.ArrayHeaderSize + (len(z.Jobs) * msgp.Int64Size)
+	s = 1 + 2 + msgp.ArrayHeaderSize + (len(z.Jobs) * (msgp.Int64Size))
 	return
 }
 
@@ -948,6 +1052,9 @@ func (z *Redrive) MarshalMsg(b []byte) (o []byte, err error) {
 		// string "j"
 		o = append(o, 0xa1, 0x6a)
 		o = msgp.AppendArrayHeader(o, uint32(len(z.Jobs)))
+		if uint32(len(z.Jobs)) > zbb7e218elimitArrays {
+			return nil, msgp.ErrLimitExceeded
+		}
 		for za0001 := range z.Jobs {
 			o = msgp.AppendInt64(o, int64(z.Jobs[za0001]))
 		}
@@ -975,6 +1082,10 @@ func (z *Redrive) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zbb7e218elimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -990,8 +1101,12 @@ func (z *Redrive) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Jobs")
 				return
 			}
+			if zb0002 > zbb7e218elimitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
 			if cap(z.Jobs) >= int(zb0002) {
-				z.Jobs = z.Jobs[:zb0002]
+				z.Jobs = (z.Jobs)[:zb0002]
 			} else {
 				z.Jobs = make([]job.ID, zb0002)
 			}
@@ -1009,11 +1124,28 @@ func (z *Redrive) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		case "p":
 			{
 				var zb0004 []byte
-				zb0004, bts, err = msgp.ReadBytesBytes(bts, []byte(z.Payload))
+				var zb0005 uint32
+				zb0005, bts, err = msgp.ReadBytesHeader(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Payload")
 					return
 				}
+				if zb0005 > zbb7e218elimitArrays {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				zb0004 = []byte(z.Payload)
+				if zb0004 == nil || uint32(cap(zb0004)) < zb0005 {
+					zb0004 = make([]byte, zb0005)
+				} else {
+					zb0004 = zb0004[:zb0005]
+				}
+				if uint32(len(bts)) < zb0005 {
+					err = msgp.ErrShortBytes
+					return
+				}
+				copy(zb0004, bts[:zb0005])
+				bts = bts[zb0005:]
 				z.Payload = job.JSON(zb0004)
 			}
 		case "q":
@@ -1036,7 +1168,7 @@ func (z *Redrive) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Redrive) Msgsize() (s int) {
-	s = 1 + 2 + msgp.ArrayHeaderSize + (len(z.Jobs) * msgp.Int64Size) + 2 + msgp.BytesPrefixSize + len([]byte(z.Payload)) + 2 + msgp.StringPrefixSize + len(z.Queue)
+	s = 1 + 2 + msgp.ArrayHeaderSize + (len(z.Jobs) * (msgp.Int64Size)) + 2 + msgp.BytesPrefixSize + len([]byte(z.Payload)) + 2 + msgp.StringPrefixSize + len(z.Queue)
 	return
 }
 
@@ -1058,6 +1190,10 @@ func (z *Retry) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zbb7e218elimitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -1143,6 +1279,10 @@ func (z *SetQueue) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zbb7e218elimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -1208,6 +1348,10 @@ func (z *Start) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zbb7e218elimitMaps {
+		err = msgp.ErrLimitExceeded
 		return
 	}
 	for zb0001 > 0 {
@@ -1320,6 +1464,10 @@ func (z *Submit) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zbb7e218elimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -1335,11 +1483,27 @@ func (z *Submit) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 		case "h":
-			z.BodyHash, bts, err = msgp.ReadBytesBytes(bts, z.BodyHash)
+			var zb0002 uint32
+			zb0002, bts, err = msgp.ReadBytesHeader(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "BodyHash")
 				return
 			}
+			if zb0002 > zbb7e218elimitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if z.BodyHash == nil || uint32(cap(z.BodyHash)) < zb0002 {
+				z.BodyHash = make([]byte, zb0002)
+			} else {
+				z.BodyHash = z.BodyHash[:zb0002]
+			}
+			if uint32(len(bts)) < zb0002 {
+				err = msgp.ErrShortBytes
+				return
+			}
+			copy(z.BodyHash, bts[:zb0002])
+			bts = bts[zb0002:]
 		case "a":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -1351,14 +1515,18 @@ func (z *Submit) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				if z.Assign == nil {
 					z.Assign = new(Assign)
 				}
-				var zb0002 uint32
-				zb0002, bts, err = msgp.ReadMapHeaderBytes(bts)
+				var zb0003 uint32
+				zb0003, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Assign")
 					return
 				}
-				for zb0002 > 0 {
-					zb0002--
+				if zb0003 > zbb7e218elimitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0003 > 0 {
+					zb0003--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
 						err = msgp.WrapError(err, "Assign")
@@ -1422,6 +1590,9 @@ func (z *SubmitAll) MarshalMsg(b []byte) (o []byte, err error) {
 	// string "j"
 	o = append(o, 0x81, 0xa1, 0x6a)
 	o = msgp.AppendArrayHeader(o, uint32(len(z.Jobs)))
+	if uint32(len(z.Jobs)) > zbb7e218elimitArrays {
+		return nil, msgp.ErrLimitExceeded
+	}
 	for za0001 := range z.Jobs {
 		o, err = z.Jobs[za0001].MarshalMsg(o)
 		if err != nil {
@@ -1442,6 +1613,10 @@ func (z *SubmitAll) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > zbb7e218elimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -1457,8 +1632,12 @@ func (z *SubmitAll) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Jobs")
 				return
 			}
+			if zb0002 > zbb7e218elimitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
 			if cap(z.Jobs) >= int(zb0002) {
-				z.Jobs = z.Jobs[:zb0002]
+				z.Jobs = (z.Jobs)[:zb0002]
 			} else {
 				z.Jobs = make([]Submit, zb0002)
 			}

@@ -142,7 +142,7 @@ func (z *Result) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 			if cap(z.Jobs) >= int(zb0003) {
-				z.Jobs = z.Jobs[:zb0003]
+				z.Jobs = (z.Jobs)[:zb0003]
 			} else {
 				z.Jobs = make([]job.ID, zb0003)
 			}
@@ -212,7 +212,7 @@ func (z *Result) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Result) Msgsize() (s int) {
-	s = 1 + 2 + msgp.Uint64Size + 2 + msgp.Int64Size + 3 + msgp.ArrayHeaderSize + (len(z.Jobs) * msgp.Int64Size) + 2 + msgp.BoolSize + 2 + msgp.BoolSize + 2 + msgp.IntSize + 2 + msgp.BytesPrefixSize + len(z.Hash) + 2
+	s = 1 + 2 + msgp.Uint64Size + 2 + msgp.Int64Size + 3 + msgp.ArrayHeaderSize + (len(z.Jobs) * (msgp.Int64Size)) + 2 + msgp.BoolSize + 2 + msgp.BoolSize + 2 + msgp.IntSize + 2 + msgp.BytesPrefixSize + len(z.Hash) + 2
 	if z.Err == nil {
 		s += msgp.NilSize
 	} else {
