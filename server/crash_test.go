@@ -33,15 +33,19 @@ func TestNodeKilled(t *testing.T) {
 	env := []string{dataEnv + "=" + data, httpEnv + "=" + addr}
 	node := startChild(t, "node", env...)
 
-	// One agent, which outlives every node. It counts executions by job.
-	var executions sync.Map // job.ID → *atomic.Int64
+	// One agent, which outlives every node.
+	var executions atomic.Int64
+	executed := make(chan struct{}, 1)
 	a, err := agent.New(agent.Config{Addrs: []string{"http://" + addr}, ID: "worker", Slots: 16})
 	if err != nil {
 		t.Fatal(err)
 	}
 	agent.Handle(a, "work", func(_ context.Context, j *agent.Job[int]) (int, error) {
-		n, _ := executions.LoadOrStore(j.ID, new(atomic.Int64))
-		n.(*atomic.Int64).Add(1) //nolint:forcetypeassert // only these are stored
+		executions.Add(1)
+		select {
+		case executed <- struct{}{}:
+		default:
+		}
 		if j.Args%10 == 0 && j.Attempt == 1 {
 			return 0, errors.New("the first attempt of every tenth job fails")
 		}
@@ -88,7 +92,19 @@ func TestNodeKilled(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
 	var restarts []time.Duration
-	for range kills {
+	for i := range kills {
+		if i%5 == 4 {
+			// Not only while the agent looks for the node: in the middle of work too.
+			select {
+			case <-executed:
+			default:
+			}
+			select {
+			case <-executed:
+			case <-ctx.Done():
+				t.Fatal("no job is executed any more")
+			}
+		}
 		for range 1 + random.IntN(200) {
 			select {
 			case <-acks:
@@ -134,7 +150,7 @@ func TestNodeKilled(t *testing.T) {
 	node.stop()
 	checkDatabase(t, data)
 	slices.Sort(restarts)
-	t.Logf("%d jobs acknowledged; restart until ready: median %s, worst %s", len(acked), restarts[len(restarts)/2], restarts[len(restarts)-1])
+	t.Logf("%d jobs acknowledged, %d executions; restart until ready: median %s, worst %s", len(acked), executions.Load(), restarts[len(restarts)/2], restarts[len(restarts)-1])
 }
 
 // checkDatabase opens the stopped node's database from outside.
@@ -226,7 +242,7 @@ func TestAgentPaused(t *testing.T) {
 // waitForEvent follows the job's events until one of the type has come.
 func waitForEvent(ctx context.Context, t *testing.T, c *client.Client, id job.ID, want job.EventType) {
 	t.Helper()
-	for e, err := range c.Events(ctx, client.EventOptions{After: new(job.EventID), Jobs: []job.ID{id}}) {
+	for e, err := range c.Events(ctx, client.EventOptions{After: new(job.EventID), Job: id}) {
 		if err != nil {
 			t.Fatalf("wait for %s of job %d: %v", want, id, err)
 		}
