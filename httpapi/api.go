@@ -149,11 +149,11 @@ func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	w := &response{ResponseWriter: rw}
 	a.metrics.inFlight.Inc()
+	defer a.metrics.inFlight.Dec()
 	defer func() {
 		if v := recover(); v != nil {
 			a.recovered(w, r, v)
 		}
-		a.metrics.inFlight.Dec()
 		took := time.Since(began)
 		a.metrics.done(r.Pattern, w, took)
 		if ctx := r.Context(); a.log.Enabled(ctx, slog.LevelDebug) {

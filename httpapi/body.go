@@ -41,6 +41,9 @@ const (
 // returns which one it is.
 func contentType(r *http.Request, want ...string) (string, error) {
 	got := r.Header.Get("Content-Type")
+	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		return "", errEncoding(e)
+	}
 	for _, t := range want {
 		if got == t {
 			return t, nil

@@ -147,6 +147,7 @@ func TestSubmit_bad_headers(t *testing.T) {
 		{"no content type", "Content-Type", "", 415, "unsupported_media_type"},
 		{"a form", "Content-Type", "application/x-www-form-urlencoded", 415, "unsupported_media_type"},
 		{"another charset", "Content-Type", "application/json; charset=latin1", 415, "unsupported_media_type"},
+		{"compressed", "Content-Encoding", "gzip", 415, "unsupported_content_encoding"},
 		{"accepts images", "Accept", "image/png", 406, "not_acceptable"},
 		{"request id too long", "Orrery-Request-Id", strings.Repeat("x", 101), 400, "invalid_header"},
 		{"request id with a blank", "Orrery-Request-Id", "a b", 400, "invalid_header"},

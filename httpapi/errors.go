@@ -147,6 +147,13 @@ func errMediaType(got string, want []string) *fault {
 	}
 }
 
+func errEncoding(got string) *fault {
+	return &fault{
+		public: job.Errorf(job.Invalid, "unsupported_content_encoding", "a body in the encoding %s is not understood", clip(got)).WithHint("send it without Content-Encoding"),
+		status: http.StatusUnsupportedMediaType,
+	}
+}
+
 // problemOf makes the public form of err. The second result is false for a fault
 // of our own, whose text must not reach a client.
 func problemOf(err error) (*Problem, bool) {

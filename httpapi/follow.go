@@ -69,7 +69,7 @@ func (a *API) followLog(w *response, r *http.Request, format string, req logRequ
 	}
 	s.retry()
 	f := &logFollower{api: a, s: s, id: req.id, attempt: req.attempt, after: req.after, tail: req.tail, cut: map[int]bool{}}
-	if r.Header.Get("Last-Event-ID") == "" {
+	if req.only {
 		f.only = req.attempt
 	}
 	if err := f.run(ctx, live.C, watch.wake); err != nil && !errors.Is(err, job.ErrJobNotFound) {

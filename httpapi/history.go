@@ -111,6 +111,8 @@ type logRequest struct {
 	after   int64
 	tail    int
 	limit   int
+	// only means that the attempts after it are not followed.
+	only bool
 }
 
 func (a *API) getLogs(w *response, r *http.Request, q *query) error {
@@ -129,6 +131,7 @@ func (a *API) getLogs(w *response, r *http.Request, q *query) error {
 		tail:    int(q.number("tail", 0, 1, maxLines)),
 		limit:   int(q.number("limit", 1000, 1, maxLines)),
 	}
+	req.only = req.attempt != 0
 	follow := q.boolean("follow", format == typeSSE)
 	if follow && format == typeJSON {
 		q.fail("invalid_value", "follow", "needs Accept: %s, %s or %s", typeSSE, typeNDJSON, typeText)
@@ -137,10 +140,14 @@ func (a *API) getLogs(w *response, r *http.Request, q *query) error {
 		q.fail("invalid_value", "limit", "is for pages; a stream that is followed has none")
 	}
 	if text := r.Header.Get("Last-Event-ID"); text != "" {
-		if req.attempt, req.after, err = parseLineID(text); err != nil {
+		attempt, after, err := parseLineID(text)
+		if err != nil {
 			return err
 		}
-		req.tail = 0
+		if req.only && attempt != req.attempt {
+			return headerInvalid("Last-Event-ID", "is of another attempt than the one asked for")
+		}
+		req.attempt, req.after, req.tail = attempt, after, 0
 	}
 	if err := q.err(); err != nil {
 		return err

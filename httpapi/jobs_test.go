@@ -203,6 +203,10 @@ func TestDeadLetters(t *testing.T) {
 		len(dead.Jobs) != 2 || dead.NextCursor == "" {
 		t.Errorf("%+v", dead)
 	}
+	b.get("/v1/dead-letters?consistency=linearizable&state=timed_out").want(200).into(&dead)
+	if dead.Total != 0 || len(dead.Groups) != 0 || len(dead.Jobs) != 0 {
+		t.Errorf("timed out: %+v", dead)
+	}
 	var a DeadAnswer
 	b.post("/v1/dead-letters/redrive?dry_run=true", `{"filter":{"type":"mail"}}`).want(200).into(&a)
 	if !a.DryRun || a.Matched != 3 || a.Changed != 0 || len(a.IDs) != 3 {
