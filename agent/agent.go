@@ -67,7 +67,7 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a.dial = a.dialWebSocket
 	a.bench = &bench{
-		slots: cfg.Slots, out: newOutgoing(), now: time.Now, stir: a.stir, log: a.log,
+		slots: cfg.Slots, out: newOutgoing(), now: newClock(suspended).now, stir: a.stir, log: a.log,
 		held: make(map[job.ID]*attempt),
 	}
 	return a, nil

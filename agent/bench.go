@@ -24,7 +24,8 @@ type bench struct {
 	out      *outgoing
 	// base is what the contexts of handlers come from. It has no end.
 	base context.Context //nolint:containedctx // handlers outlive the calls that start them
-	now  func() time.Time
+	// now is a monotonic clock that counts suspensions of the machine too.
+	now func() time.Time
 	// stir wakes the keeper. It doesn't block.
 	stir func()
 	log  *slog.Logger
@@ -168,7 +169,7 @@ func (b *bench) work(at *attempt) {
 
 // finish ends an attempt. A nil result means that there is nothing to tell.
 func (b *bench) finish(at *attempt, result *wire.Result) {
-	at.log.shut(at, result == nil)
+	at.log.shut(at, false)
 	at.cancel(nil)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -182,15 +183,17 @@ func (b *bench) finish(at *attempt, result *wire.Result) {
 	}
 }
 
-// conclude puts the result into the outbox.
+// conclude puts the result into the outbox. Without one the attempt is forgotten;
+// what its handler logged is still sent, unless the attempt was dropped.
 func (b *bench) conclude(at *attempt, result *wire.Result) {
 	at.phase = ended
-	if result == nil || at.void.Load() {
-		if !at.void.Load() {
-			b.rush() // to tell that it is gone
-		}
+	switch {
+	case at.void.Load():
 		b.void(at)
-	} else {
+	case result == nil:
+		b.forget(at)
+		b.rush() // to tell that it is gone
+	default:
 		b.order++
 		at.result, at.order, at.told = result, b.order, b.now()
 		b.outbox++

@@ -44,19 +44,27 @@ func TestAttempt(t *testing.T) {
 			outcome: "completed", result: `{"hello":"<Ann>"}`,
 		},
 		{
-			name:    "an absent payload is the zero value",
-			handle:  func(a *Agent) { Handle(a, "t", func(_ context.Context, j *Job[greeting]) (int, error) { return j.Args.Age, nil }) },
+			name: "an absent payload is the zero value",
+			handle: func(a *Agent) {
+				Handle(a, "t", func(_ context.Context, j *Job[greeting]) (int, error) { return j.Args.Age, nil })
+			},
 			outcome: "completed", result: `0`,
 		},
 		{
-			name:    "raw JSON passes untouched",
-			handle:  func(a *Agent) { Handle(a, "t", func(_ context.Context, j *Job[job.JSON]) (json.RawMessage, error) { return json.RawMessage(j.Args), nil }) },
+			name: "raw JSON passes untouched",
+			handle: func(a *Agent) {
+				Handle(a, "t", func(_ context.Context, j *Job[job.JSON]) (json.RawMessage, error) {
+					return json.RawMessage(j.Args), nil
+				})
+			},
 			mods:    []func(*wire.Dispatch){payload(`{"b": 1,  "a":2}`)},
 			outcome: "completed", result: `{"b": 1,  "a":2}`,
 		},
 		{
-			name:    "bytes pass untouched",
-			handle:  func(a *Agent) { Handle(a, "t", func(_ context.Context, j *Job[[]byte]) ([]byte, error) { return j.Args, nil }) },
+			name: "bytes pass untouched",
+			handle: func(a *Agent) {
+				Handle(a, "t", func(_ context.Context, j *Job[[]byte]) ([]byte, error) { return j.Args, nil })
+			},
 			mods:    []func(*wire.Dispatch){func(d *wire.Dispatch) { d.PayloadBytes = []byte{0, 255} }},
 			outcome: "completed",
 			check: func(t *testing.T, r *wire.Result) {
@@ -64,21 +72,27 @@ func TestAttempt(t *testing.T) {
 			},
 		},
 		{
-			name:    "a payload that doesn't fit",
-			handle:  func(a *Agent) { Handle(a, "t", func(_ context.Context, j *Job[greeting]) (int, error) { return 0, nil }) },
+			name: "a payload that doesn't fit",
+			handle: func(a *Agent) {
+				Handle(a, "t", func(_ context.Context, j *Job[greeting]) (int, error) { return 0, nil })
+			},
 			mods:    []func(*wire.Dispatch){payload(`{"name":"Ann","age":"four"}`)},
 			outcome: "failed", kind: "bad_payload", message: `the payload has a string in "age" where the handler wants a fitting whole number`,
 			check: isPermanent,
 		},
 		{
-			name:    "bytes where JSON is wanted",
-			handle:  func(a *Agent) { Handle(a, "t", func(_ context.Context, j *Job[greeting]) (int, error) { return 0, nil }) },
+			name: "bytes where JSON is wanted",
+			handle: func(a *Agent) {
+				Handle(a, "t", func(_ context.Context, j *Job[greeting]) (int, error) { return 0, nil })
+			},
 			mods:    []func(*wire.Dispatch){func(d *wire.Dispatch) { d.PayloadBytes = []byte{1} }},
 			outcome: "failed", kind: "bad_payload", message: "raw bytes", check: isPermanent,
 		},
 		{
-			name:    "an ordinary error",
-			handle:  func(a *Agent) { Handle(a, "t", func(context.Context, *Job[job.JSON]) (int, error) { return 0, errors.New("no luck") }) },
+			name: "an ordinary error",
+			handle: func(a *Agent) {
+				Handle(a, "t", func(context.Context, *Job[job.JSON]) (int, error) { return 0, errors.New("no luck") })
+			},
 			outcome: "failed", kind: "error", message: "no luck",
 		},
 		{
@@ -115,23 +129,31 @@ func TestAttempt(t *testing.T) {
 			outcome: "failed", kind: "panic", message: "Goexit",
 		},
 		{
-			name:    "a result that is too large",
-			handle:  func(a *Agent) { Handle(a, "t", func(context.Context, *Job[job.JSON]) (string, error) { return huge, nil }) },
+			name: "a result that is too large",
+			handle: func(a *Agent) {
+				Handle(a, "t", func(context.Context, *Job[job.JSON]) (string, error) { return huge, nil })
+			},
 			outcome: "failed", kind: "result_too_large", message: "1048578 bytes; the limit is 1048576", check: isPermanent,
 		},
 		{
-			name:    "a result of the largest size",
-			handle:  func(a *Agent) { Handle(a, "t", func(context.Context, *Job[job.JSON]) (string, error) { return huge[2:], nil }) },
+			name: "a result of the largest size",
+			handle: func(a *Agent) {
+				Handle(a, "t", func(context.Context, *Job[job.JSON]) (string, error) { return huge[2:], nil })
+			},
 			outcome: "completed", result: `"` + huge[2:] + `"`,
 		},
 		{
-			name:    "a result that can't be encoded",
-			handle:  func(a *Agent) { Handle(a, "t", func(context.Context, *Job[job.JSON]) (any, error) { return make(chan int), nil }) },
+			name: "a result that can't be encoded",
+			handle: func(a *Agent) {
+				Handle(a, "t", func(context.Context, *Job[job.JSON]) (any, error) { return make(chan int), nil })
+			},
 			outcome: "failed", kind: "bad_result", message: "cannot be encoded", check: isPermanent,
 		},
 		{
-			name:    "a result that isn't JSON",
-			handle:  func(a *Agent) { Handle(a, "t", func(context.Context, *Job[job.JSON]) (job.JSON, error) { return job.JSON("{"), nil }) },
+			name: "a result that isn't JSON",
+			handle: func(a *Agent) {
+				Handle(a, "t", func(context.Context, *Job[job.JSON]) (job.JSON, error) { return job.JSON("{"), nil })
+			},
 			outcome: "failed", kind: "bad_result", message: "not valid JSON", check: isPermanent,
 		},
 		{
@@ -144,8 +166,10 @@ func TestAttempt(t *testing.T) {
 			outcome: "failed", kind: "bad_result", message: "65 levels", check: isPermanent,
 		},
 		{
-			name:    "a marshaler that panics",
-			handle:  func(a *Agent) { Handle(a, "t", func(context.Context, *Job[job.JSON]) (rude, error) { return rude{}, nil }) },
+			name: "a marshaler that panics",
+			handle: func(a *Agent) {
+				Handle(a, "t", func(context.Context, *Job[job.JSON]) (rude, error) { return rude{}, nil })
+			},
 			outcome: "failed", kind: "panic", message: "rude",
 		},
 		{
