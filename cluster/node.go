@@ -71,7 +71,7 @@ func New(cfg Config) (*Node, error) {
 	n.snaps = newSnapshots(cfg, n.store, n.metrics, n.runCtx)
 	n.store.trimmable, n.store.marker = n.snaps.trimmable, n.snaps.marker
 	n.adapter = &adapter{machine: cfg.Machine, snaps: n.snaps, metrics: n.metrics, fail: n.fail, ctx: n.runCtx}
-	n.proposer.metrics, n.proposer.fail, n.proposer.over = n.metrics, n.fail, n.over
+	n.proposer.metrics, n.proposer.fail = n.metrics, n.fail
 	n.proposer.apply = func(data []byte) raft.ApplyFuture { return n.raft.Load().Apply(data, 0) }
 	if n.transport == nil {
 		n.transport = alone(cfg.ID)

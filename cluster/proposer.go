@@ -40,12 +40,14 @@ type proposer struct {
 	queue   *queue
 	apply   func(data []byte) raft.ApplyFuture
 	fail    func(error)
-	over    <-chan struct{} // closed when Run has ended
 
 	calls    sync.Pool
 	free     chan *entry // capacity depth+1: one being filled, the others in flight
 	inflight chan *entry // capacity depth, in the order of the log
 	scratch  []byte      // the proposer's encoding buffer
+
+	mu     sync.Mutex
+	flying map[*entry]struct{} // proposed and not answered
 }
 
 func newProposer(cfg Config, c *clock) *proposer {
@@ -55,6 +57,7 @@ func newProposer(cfg Config, c *clock) *proposer {
 		queue:    newQueue(cfg),
 		free:     make(chan *entry, depth+1),
 		inflight: make(chan *entry, depth),
+		flying:   map[*entry]struct{}{},
 	}
 	p.calls.New = func() any { return &call{done: make(chan struct{}, 1)} }
 	for range depth + 1 {
@@ -93,12 +96,6 @@ func (p *proposer) propose(ctx context.Context, items []command.Item) ([]command
 			return nil, fmt.Errorf("%w: %w", job.ErrOutcomeUnknown, context.Cause(ctx))
 		}
 		<-c.done // the answer came at the same moment
-	case <-p.over:
-		// Run ended without waiting for the disk.
-		if c.state.CompareAndSwap(callTaken, callAbandoned) {
-			return nil, job.ErrOutcomeUnknown
-		}
-		<-c.done
 	}
 	results, err := c.results, c.err
 	p.recycle(c)
@@ -106,8 +103,9 @@ func (p *proposer) propose(ctx context.Context, items []command.Item) ([]command
 }
 
 func (p *proposer) recycle(c *call) {
-	c.items, c.results, c.err = nil, nil, nil
-	c.size, c.next, c.left, c.recorded = 0, 0, 0, false
+	c.items, c.size = nil, 0
+	c.next, c.left, c.recorded, c.partial, c.failed = 0, 0, false, nil, nil
+	c.results, c.err = nil, nil
 	c.state.Store(callQueued)
 	p.calls.Put(c)
 }
@@ -150,6 +148,9 @@ func (p *proposer) run() {
 		}
 		p.metrics.bytes.Observe(float64(len(data)))
 		e.began = time.Now()
+		p.mu.Lock()
+		p.flying[e] = struct{}{}
+		p.mu.Unlock()
 		e.future = p.apply(data)
 		p.inflight <- e
 	}
@@ -179,7 +180,25 @@ func (p *proposer) complete() {
 			err = job.ErrOutcomeUnknown
 		}
 		p.metrics.commit.Observe(time.Since(e.began).Seconds())
-		p.answer(e, results, err)
+		p.mu.Lock()
+		_, ok := p.flying[e]
+		delete(p.flying, e)
+		p.mu.Unlock()
+		if ok {
+			p.answer(e, results, err)
+		}
+	}
+}
+
+// giveUp answers everything in flight, because raft never will.
+func (p *proposer) giveUp() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for e := range p.flying {
+		delete(p.flying, e)
+		for i := range e.parts {
+			p.queue.deliver(e.parts[i], nil, job.ErrOutcomeUnknown)
+		}
 	}
 }
 

@@ -39,6 +39,22 @@ func (r *running) awaitQueued(t testing.TB, n int) {
 	}
 }
 
+// awaitFlying waits until n entries are in flight.
+func (r *running) awaitFlying(t testing.TB, n int) {
+	t.Helper()
+	flying := func() int {
+		r.proposer.mu.Lock()
+		defer r.proposer.mu.Unlock()
+		return len(r.proposer.flying)
+	}
+	for flying() != n {
+		if t.Context().Err() != nil {
+			t.Fatal("the test ended before the entries were in flight")
+		}
+		runtime.Gosched()
+	}
+}
+
 // blocked starts a node whose machine holds the first entry, so that whatever is
 // proposed next waits in the queue.
 func blocked(t *testing.T, cfg Config) (r *running, first <-chan outcome, release func()) {
@@ -89,7 +105,7 @@ func TestPropose(t *testing.T) {
 			many = append(many, submit(p))
 		}
 		second := r.proposing(t.Context(), many...)
-		r.awaitQueued(t, 0) // taken although the first isn't answered
+		r.awaitFlying(t, 2)
 		third := r.proposing(t.Context(), many...)
 		r.awaitQueued(t, secondItems)
 		release()

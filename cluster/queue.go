@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -29,14 +30,19 @@ type call struct {
 	next     int  // items taken so far
 	left     int  // parts that are not answered yet
 	recorded bool // some part is or may be in the log
+	partial  []command.Result
+	failed   error // of some part
 
+	// The answer. The goroutine that finished the call writes it, the caller reads it
+	// after done.
 	results []command.Result
 	err     error
 }
 
-// finish tells the caller, if it still waits.
-func (c *call) finish(from uint32) {
+// finish gives the caller its answer, unless it has gone or has one already.
+func (c *call) finish(from uint32, results []command.Result, err error) {
 	if c.state.CompareAndSwap(from, callFinished) {
+		c.results, c.err = results, err
 		c.done <- struct{}{}
 	}
 }
@@ -128,6 +134,7 @@ func (q *queue) take(e *entry) bool {
 		for !q.ready() {
 			q.work.Wait()
 		}
+		q.gather()
 		if q.ended {
 			return false
 		}
@@ -143,6 +150,23 @@ func (q *queue) take(e *entry) bool {
 	}
 }
 
+// gather lets those callers come who can run at once, above all those who have just
+// got an answer and will propose again: half of them would miss this entry otherwise,
+// and the two halves would take turns. It doesn't wait for anybody: on an idle node it
+// returns at once.
+func (q *queue) gather() {
+	const rounds = 8
+	for range rounds {
+		before := q.items
+		q.mu.Unlock()
+		runtime.Gosched()
+		q.mu.Lock()
+		if q.items == before || q.items >= q.maxEntryItems {
+			return
+		}
+	}
+}
+
 // fill moves as many waiting items into e as one entry may hold.
 func (q *queue) fill(e *entry) {
 	for q.head < len(q.calls) && len(e.items) < q.maxEntryItems {
@@ -152,7 +176,7 @@ func (q *queue) fill(e *entry) {
 			return
 		}
 		if c.next == 0 && !c.state.CompareAndSwap(callQueued, callTaken) ||
-			c.next > 0 && (c.err != nil || c.state.Load() == callAbandoned) {
+			c.next > 0 && (c.failed != nil || c.state.Load() == callAbandoned) {
 			q.drop(c)
 			continue
 		}
@@ -209,7 +233,7 @@ func (q *queue) drop(c *call) {
 	q.bytes -= c.size
 	c.next = len(c.items)
 	q.pop()
-	if c.left == 0 && c.err != nil {
+	if c.left == 0 && c.failed != nil {
 		q.conclude(c)
 	}
 }
@@ -238,21 +262,20 @@ func (q *queue) deliver(p part, results []command.Result, err error) {
 	c := p.call
 	if p.whole {
 		if err == nil {
-			c.results = results[p.from : p.from+p.n : p.from+p.n]
+			results = results[p.from : p.from+p.n : p.from+p.n]
 		}
-		c.err = err
-		c.finish(callTaken)
+		c.finish(callTaken, results, err)
 		return
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err == nil {
-		if c.results == nil {
-			c.results = make([]command.Result, len(c.items))
+		if c.partial == nil {
+			c.partial = make([]command.Result, len(c.items))
 		}
-		copy(c.results[p.at:], results[p.from:p.from+p.n])
+		copy(c.partial[p.at:], results[p.from:p.from+p.n])
 	} else {
-		c.err = err
+		c.failed = err
 	}
 	c.recorded = c.recorded || err == nil || job.KindOf(err) == job.Unknown
 	if c.left--; c.left == 0 && c.next == len(c.items) {
@@ -263,13 +286,14 @@ func (q *queue) deliver(p part, results []command.Result, err error) {
 // conclude answers a call of several parts. When one of them failed, what became of
 // the whole isn't known, unless nothing of it was recorded.
 func (q *queue) conclude(c *call) {
-	if c.err != nil {
-		c.results = nil
-		if c.recorded {
-			c.err = job.ErrOutcomeUnknown
-		}
+	switch {
+	case c.failed == nil:
+		c.finish(callTaken, c.partial, nil)
+	case c.recorded:
+		c.finish(callTaken, nil, job.ErrOutcomeUnknown)
+	default:
+		c.finish(callTaken, nil, c.failed)
 	}
-	c.finish(callTaken)
 }
 
 // open lets calls in.
@@ -293,13 +317,10 @@ func (q *queue) close(err error) {
 		q.bytes -= c.size
 		q.pop()
 		if c.next == 0 {
-			// Only the winner of the state may write err: an abandoned call's is read
-			// by nobody, a waiting one's after the signal.
-			c.err = err
-			c.finish(callQueued)
+			c.finish(callQueued, nil, err)
 			continue
 		}
-		c.next, c.err = len(c.items), err
+		c.next, c.failed = len(c.items), err
 		if c.left == 0 {
 			q.conclude(c)
 		}

@@ -35,7 +35,9 @@ func (n *Node) Run(ctx context.Context) error {
 	err := n.run(ctx)
 
 	n.proposer.queue.end(job.ErrClosed)
-	if !n.leftOpen {
+	if n.leftOpen {
+		n.proposer.giveUp()
+	} else {
 		n.release()
 	}
 	n.mu.Lock()
