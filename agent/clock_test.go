@@ -31,7 +31,7 @@ func TestClock(t *testing.T) {
 		expect(t, tt.name, c.observe(tt.wall, tt.monotonic), tt.want)
 		expect(t, tt.name+": asked", asked > before, tt.asked)
 	}
-	if d := newClock(suspended).now().Sub(time.Now()); d > time.Second || d < -time.Second {
+	if d := time.Until(newClock(suspended).now()); d > time.Second || d < -time.Second {
 		t.Errorf("a new clock differs by %s", d)
 	}
 	if a, b := suspended(), suspended(); a < 0 || b < a-time.Second {

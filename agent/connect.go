@@ -27,7 +27,7 @@ func (a *Agent) stayConnected(ctx context.Context) error {
 		began := time.Now()
 		welcomed, err := a.connect(ctx, addr)
 		if ctx.Err() != nil || a.parted.Load() {
-			return nil
+			return nil //nolint:nilerr // the end was asked for, and err is only how it came
 		}
 		known = known || welcomed
 		// A wrong credential is reported at once. Once the agent was taken, a

@@ -29,8 +29,10 @@ type fakeNode struct {
 	agent *Agent
 	// links gets each connection that an agent makes.
 	links chan *fakeLink
-	// refuse, when set, answers the attempt to connect.
-	refuse func(addr string) error
+	mu    sync.Mutex
+	// refusal, when not nil, answers attempts to connect; tries are when they came.
+	refusal error
+	tries   []time.Time
 	// ended gets what Run returned.
 	ended chan error
 	stop  context.CancelFunc
@@ -45,7 +47,6 @@ type fakeLink struct {
 	gone        chan struct{}
 	once        sync.Once
 	mu          sync.Mutex
-	arrived     chan struct{} // one token
 	inbox       []wire.Message
 	mute        bool // don't answer heartbeats
 	heartbeats  []wire.Heartbeat
@@ -206,14 +207,29 @@ func start(t *testing.T, cfg Config, begin func(*Agent)) *fakeNode {
 }
 
 func (n *fakeNode) dial(_ context.Context, addr string) (conn, error) {
-	if n.refuse != nil {
-		if err := n.refuse(addr); err != nil {
-			return nil, err
-		}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.tries = append(n.tries, time.Now())
+	if n.refusal != nil {
+		return nil, n.refusal
 	}
 	l := &fakeLink{t: n.t, addr: addr, toAgent: make(chan []byte, 10_000), gone: make(chan struct{})}
 	n.links <- l
 	return l, nil
+}
+
+// answerWith refuses attempts to connect from now on; nil takes them again.
+func (n *fakeNode) answerWith(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.refusal = err
+}
+
+// attempts returns when the agent tried to connect.
+func (n *fakeNode) attempts() []time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.tries)
 }
 
 // next waits for a connection and returns it with its hello.

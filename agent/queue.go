@@ -15,7 +15,6 @@ type queue struct {
 }
 
 func (q *queue) empty() bool { return q.head == len(q.items) }
-func (q *queue) len() int    { return len(q.items) - q.head }
 
 func (q *queue) push(at *attempt) { q.items = append(q.items, at) }
 
@@ -61,13 +60,6 @@ func (q *queue) cut(i int) {
 		clear(q.items[n:])
 		q.items, q.head = q.items[:n], 0
 	}
-}
-
-// clear empties the queue and returns what was in it.
-func (q *queue) clear() []*attempt {
-	items := slices.Clone(q.items[q.head:])
-	*q = queue{}
-	return items
 }
 
 // recent remembers the attempts that were forgotten last, so that a dispatch that
