@@ -12,8 +12,7 @@ func newEvents(a *app) *cobra.Command {
 	var opts client.EventOptions
 	var follow bool
 	var after string
-	var names []string
-	var about int64
+	var names, jobs []string
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Show the feed of everything that happened",
@@ -32,7 +31,11 @@ goes on behind one, without a gap and without a repetition.`,
 				}
 				opts.Types = append(opts.Types, t)
 			}
-			opts.Job = job.ID(about)
+			ids, err := jobIDs(jobs)
+			if err != nil {
+				return err
+			}
+			opts.Jobs = ids
 			switch {
 			case after == "oldest":
 				opts.After = &job.EventID{}
@@ -54,7 +57,8 @@ goes on behind one, without a gap and without a repetition.`,
 	flags.BoolVarP(&follow, "follow", "f", false, "go on with what happens")
 	flags.StringVar(&after, "after", "", "only behind the event with this `id`; oldest or latest")
 	flags.StringSliceVar(&names, "type", nil, "only of these `types`, such as job.completed")
-	flags.Int64Var(&about, "job", 0, "only of the job with this `id`")
+	flags.StringSliceVar(&jobs, "job", nil, "only of the jobs with these `ids`")
+	flags.StringSliceVar(&opts.JobTypes, "job-type", nil, "only of jobs of these `types`")
 	flags.StringSliceVar(&opts.Queues, "queue", nil, "only of jobs in these `queues`")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(job.EventTypes(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd

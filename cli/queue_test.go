@@ -102,13 +102,14 @@ func TestAgents(t *testing.T) {
 
 func TestEvents(t *testing.T) {
 	b := setup(t)
-	b.answer("GET /v1/events", 200, `{"events":[{"id":"4.1","time":"2027-01-31T08:00:00.000Z","type":"job.failed","job":8,"job_type":"fail","queue":"q","attempt":1,"agent":"a1","detail":"no"}],"next":"4.1"}`)
+	b.answer("GET /v1/events", 200, "event: job.failed\nid: 4.1\ndata: {\"id\":\"4.1\",\"time\":\"2027-01-31T08:00:00.000Z\",\"type\":\"job.failed\",\"job\":8,\"job_type\":\"fail\","+
+		"\"queue\":\"q\",\"attempt\":1,\"agent\":\"a1\",\"detail\":\"no\"}\n\nevent: end\ndata: {}\n\n")
 	code, out, errs := b.run("events", "--type", "job.failed")
 	if code != 0 || !strings.HasPrefix(out, "4.1 ") || !strings.HasSuffix(out, "job.failed         job 8 fail in q attempt 1 on a1: no\n") {
 		t.Errorf("exit code %d\n%s%s", code, out, errs)
 	}
-	if want := "GET /v1/events?after=oldest&limit=1000&types=job.failed"; b.calls[1] != want {
-		t.Errorf("asked %s, want %s", b.calls[1], want)
+	if want := "GET /v1/events?after=oldest&follow=false&types=job.failed"; b.calls[0] != want {
+		t.Errorf("asked %s, want %s", b.calls[0], want)
 	}
 }
 

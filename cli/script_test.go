@@ -29,13 +29,14 @@ func TestMain(m *testing.M) {
 //	signal NAME SIGNAL LINE          sends a signal, and waits for such a line
 //	halt NAME SIGNAL [CODE]          sends INT, TERM or KILL, and waits for the
 //	                                 exit code (0 unless given)
+//	ends NAME CODE                   waits for the exit code
 //	exits CODE orrery ARGS...        runs a command that must end with this code
 //	until TEXT orrery ARGS...        repeats a command until its output has TEXT
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("..", "testdata", "cli"),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": cmdStart, "signal": cmdSignal, "halt": cmdHalt, "exits": cmdExits, "until": cmdUntil,
+			"start": cmdStart, "signal": cmdSignal, "halt": cmdHalt, "ends": cmdEnds, "exits": cmdExits, "until": cmdUntil,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Values[processes{}] = map[string]*process{}
@@ -162,23 +163,29 @@ func cmdHalt(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: halt NAME SIGNAL [CODE]")
 	}
 	p, sig := named(ts, args[0]), signalOf(ts, args[1])
+	want := "0"
+	if sig == syscall.SIGKILL {
+		want = "-1"
+	}
+	if len(args) == 3 {
+		want = args[2]
+	}
 	ts.Check(p.cmd.Process.Signal(sig))
+	cmdEnds(ts, false, []string{args[0], want})
+}
+
+func cmdEnds(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: ends NAME CODE")
+	}
+	p := named(ts, args[0])
 	select {
 	case <-p.ended:
 	case <-time.After(time.Minute):
 		ts.Fatalf("%s did not end within a minute:\n%s", args[0], ts.ReadFile(p.output))
 	}
-	want := 0
-	if sig == syscall.SIGKILL {
-		want = -1
-	}
-	if len(args) == 3 {
-		var err error
-		want, err = strconv.Atoi(args[2])
-		ts.Check(err)
-	}
-	if got := p.cmd.ProcessState.ExitCode(); got != want {
-		ts.Fatalf("%s ended with code %d, want %d:\n%s", args[0], got, want, ts.ReadFile(p.output))
+	if got := strconv.Itoa(p.cmd.ProcessState.ExitCode()); got != args[1] {
+		ts.Fatalf("%s ended with code %s, want %s:\n%s", args[0], got, args[1], ts.ReadFile(p.output))
 	}
 }
 

@@ -53,20 +53,16 @@ func (c *Client) Agent(ctx context.Context, id string) (*Agent, error) {
 
 // Cluster is how the node that answered sees the cluster.
 type Cluster struct {
-	// Version is that of the program on the node.
-	Version string `json:"version"`
-	Node    Node   `json:"node"`
-}
-
-// Node is how a node of the cluster stands.
-type Node struct {
-	ID        string `json:"id"`
+	// ClusterID stays the same for the life of the cluster.
 	ClusterID string `json:"cluster_id"`
+	// Version is that of the program on the node, Node the node's id.
+	Version string `json:"version"`
+	Node    string `json:"node"`
+	// Leader is the id of the node that decides, "" while there is none.
+	Leader string `json:"leader"`
 	// State is "starting", "follower", "candidate", "leader" or "stopped".
 	State string `json:"state"`
-	// Leader is the id of the leader, "" while none is known.
-	Leader string `json:"leader"`
-	Term   uint64 `json:"term"`
+	Term  uint64 `json:"term"`
 	// Commit, Applied, Synced and Snapshot are indexes of the log: up to where it is
 	// decided, executed, in the database on disk, and marked there.
 	Commit   uint64 `json:"commit"`
@@ -76,6 +72,16 @@ type Node struct {
 	// LogFirst and LogLast are the entries of the log that are kept.
 	LogFirst uint64 `json:"log_first"`
 	LogLast  uint64 `json:"log_last"`
+	// LastContact is when the leader was last heard of; unset on the leader.
+	LastContact job.Time `json:"last_contact,omitzero"`
+	Servers     []Server `json:"servers"`
+}
+
+// Server is a member of the cluster.
+type Server struct {
+	ID      string `json:"id"`
+	Address string `json:"address"`
+	Voter   bool   `json:"voter"`
 }
 
 // Cluster returns the cluster as the node that answers sees it.

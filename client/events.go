@@ -6,7 +6,6 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/orrery-io/orrery/job"
@@ -19,10 +18,11 @@ type EventOptions struct {
 	After *job.EventID
 	// Types selects events of these types; empty means all.
 	Types []job.EventType
-	// Queues selects events about these queues and their jobs; empty means all.
-	Queues []string
-	// Job selects events about one job; zero means all.
-	Job job.ID
+	// Queues selects events about these queues and their jobs; Jobs and JobTypes
+	// those about jobs with these ids and types. Empty means all.
+	Queues   []string
+	Jobs     []job.ID
+	JobTypes []string
 	// Stored ends behind the newest event that there was at the call, instead of
 	// following.
 	Stored bool
@@ -31,25 +31,22 @@ type EventOptions struct {
 const (
 	oldest = "oldest"
 	latest = "latest"
-	// eventPage is how many stored events are fetched at once.
-	eventPage = 1000
 )
 
 // values is the query, without where to begin.
 func (o EventOptions) values() url.Values {
 	q := url.Values{}
-	types := make([]string, len(o.Types))
-	for i, t := range o.Types {
-		types[i] = t.String()
+	set := func(name string, values []string) {
+		if len(values) > 0 {
+			q.Set(name, strings.Join(values, ","))
+		}
 	}
-	if len(types) > 0 {
-		q.Set("types", strings.Join(types, ","))
-	}
-	if len(o.Queues) > 0 {
-		q.Set("queue", strings.Join(o.Queues, ","))
-	}
-	if o.Job != 0 {
-		q.Set("job", o.Job.String())
+	set("types", texts(o.Types))
+	set("queue", o.Queues)
+	set("job", texts(o.Jobs))
+	set("job_type", o.JobTypes)
+	if o.Stored {
+		q.Set("follow", "false")
 	}
 	return q
 }
@@ -61,24 +58,19 @@ func (o EventOptions) values() url.Values {
 // kept.
 func (c *Client) Events(ctx context.Context, opts EventOptions) iter.Seq2[job.Event, error] {
 	return func(yield func(job.Event, error) bool) {
-		err := errDone
-		switch {
-		case opts.Stored && opts.After != nil:
-			err = c.storedEvents(ctx, opts, yield)
-		case !opts.Stored:
-			err = c.followEvents(ctx, opts, yield)
+		if opts.Stored && opts.After == nil {
+			return // nothing has happened after now
 		}
-		if err != nil && err != errDone { //nolint:errorlint // it is never wrapped
+		if err := c.followEvents(ctx, opts, yield); err != errDone { //nolint:errorlint // it is never wrapped
 			yield(job.Event{}, err)
 		}
 	}
 }
 
-// events fetches one page of stored events. An empty page's next is the place of
-// the newest event.
-func (c *Client) events(ctx context.Context, q url.Values, after string, limit int) (events []job.Event, next string, err error) {
-	q.Set("after", after)
-	q.Set("limit", strconv.Itoa(limit))
+// newest fetches the place of the newest event, and what happened while it was
+// asked for.
+func (c *Client) newest(ctx context.Context, q url.Values) (events []job.Event, next string, err error) {
+	q.Set("after", latest)
 	var page struct {
 		Events []job.Event `json:"events"`
 		Next   string      `json:"next"`
@@ -87,46 +79,14 @@ func (c *Client) events(ctx context.Context, q url.Values, after string, limit i
 	return page.Events, page.Next, err
 }
 
-// storedEvents yields what is kept now.
-func (c *Client) storedEvents(ctx context.Context, opts EventOptions, yield func(job.Event, error) bool) error {
-	_, text, err := c.events(ctx, url.Values{}, latest, 1)
-	if err != nil {
-		return err
-	}
-	end, err := job.ParseEventID(text)
-	if err != nil {
-		return badStream(err)
-	}
-	after := place(*opts.After)
-	for {
-		events, next, err := c.events(ctx, opts.values(), after, eventPage)
-		if err != nil {
-			return err
-		}
-		for _, e := range events {
-			if end.Less(e.ID) || !yield(e, nil) {
-				return errDone
-			}
-		}
-		reached, err := job.ParseEventID(next)
-		switch {
-		case err != nil:
-			return badStream(err)
-		case next == after, !reached.Less(end):
-			return nil
-		}
-		after = next
-	}
-}
-
-// followEvents yields what happens behind a place.
+// followEvents yields what happens behind a place. The error is never nil.
 func (c *Client) followEvents(ctx context.Context, opts EventOptions, yield func(job.Event, error) bool) error {
 	var last job.EventID
 	q := opts.values()
 	if opts.After == nil {
 		// The place is fetched first: a stream that broke off before its first
 		// event would otherwise be taken up too late.
-		events, next, err := c.events(ctx, opts.values(), latest, eventPage)
+		events, next, err := c.newest(ctx, opts.values())
 		if err != nil {
 			return err
 		}
@@ -142,8 +102,11 @@ func (c *Client) followEvents(ctx context.Context, opts EventOptions, yield func
 		q.Set("after", place(last))
 	}
 	each := func(ev sseEvent) (bool, error) {
-		if ev.Name == "error" {
+		switch ev.Name {
+		case "error":
 			return false, problem(ev.Data)
+		case "end":
+			return false, nil
 		}
 		var e job.Event
 		if err := json.Unmarshal(ev.Data, &e); err != nil {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"fmt"
 	"net/url"
 	"strings"
 
@@ -35,11 +36,7 @@ func (f Filter) values() url.Values {
 			q.Set(key, value)
 		}
 	}
-	states := make([]string, len(f.States))
-	for i, s := range f.States {
-		states[i] = s.String()
-	}
-	set("state", strings.Join(states, ","))
+	set("state", strings.Join(texts(f.States), ","))
 	set("queue", strings.Join(f.Queues, ","))
 	set("type", strings.Join(f.Types, ","))
 	set("tag", strings.Join(f.Tags, ","))
@@ -65,4 +62,13 @@ func (f Filter) body() map[string]string {
 		m[k] = q.Get(k)
 	}
 	return m
+}
+
+// texts returns what each of items is called.
+func texts[T fmt.Stringer](items []T) []string {
+	out := make([]string, len(items))
+	for i, x := range items {
+		out[i] = x.String()
+	}
+	return out
 }

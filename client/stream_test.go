@@ -35,7 +35,7 @@ func TestEvents(t *testing.T) {
 	)
 	var got []uint64
 	var last error
-	opts := client.EventOptions{After: &job.EventID{Index: 3}, Types: []job.EventType{job.JobSubmitted, job.JobCompleted}, Job: 4}
+	opts := client.EventOptions{After: &job.EventID{Index: 3}, Types: []job.EventType{job.JobSubmitted, job.JobCompleted}, Jobs: []job.ID{4, 5}, JobTypes: []string{"echo"}}
 	for e, err := range b.client.Events(t.Context(), opts) {
 		if err != nil {
 			last = err
@@ -50,7 +50,7 @@ func TestEvents(t *testing.T) {
 		t.Errorf("ended with %v", last)
 	}
 	calls := b.seen()
-	if q := calls[0].query; q["after"][0] != "3.0" || q["types"][0] != "job.submitted,job.completed" || q["job"][0] != "4" {
+	if q := calls[0].query; q["after"][0] != "3.0" || q["types"][0] != "job.submitted,job.completed" || q["job"][0] != "4,5" || q["job_type"][0] != "echo" {
 		t.Errorf("query %v", q)
 	}
 	if h := calls[0].header; h.Get("Last-Event-Id") != "" || h.Get("Accept") != "text/event-stream" {
@@ -106,11 +106,7 @@ func TestEvents_fromNowOn(t *testing.T) {
 }
 
 func TestEvents_stored(t *testing.T) {
-	b := setup(t,
-		answer(200, `{"events":[],"next":"9.1"}`),
-		answer(200, `{"events":[{"id":"4.0","type":"job.submitted"}],"next":"6.0"}`),
-		answer(200, `{"events":[{"id":"9.1","type":"job.submitted"},{"id":"10.0","type":"job.submitted"}],"next":"10.0"}`),
-	)
+	b := setup(t, stream(event(4, "job.submitted")), stream(event(9, "job.completed")+"event: end\ndata: {\"next\":\"9.0\"}\n\n"))
 	var got []uint64
 	for e, err := range b.client.Events(t.Context(), client.EventOptions{After: &job.EventID{Index: 3}, Stored: true}) {
 		if err != nil {
@@ -119,8 +115,11 @@ func TestEvents_stored(t *testing.T) {
 		got = append(got, e.ID.Index)
 	}
 	calls := b.seen()
-	if !slices.Equal(got, []uint64{4, 9}) || len(calls) != 3 || calls[1].query["after"][0] != "3.0" || calls[2].query["after"][0] != "6.0" {
+	if !slices.Equal(got, []uint64{4, 9}) || len(calls) != 2 || calls[0].query["follow"][0] != "false" || calls[1].header.Get("Last-Event-Id") != "4.0" {
 		t.Errorf("events %v in %d requests", got, len(calls))
+	}
+	for range b.client.Events(t.Context(), client.EventOptions{Stored: true}) {
+		t.Error("something has happened after now")
 	}
 }
 
