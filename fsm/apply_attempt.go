@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"slices"
+
 	"github.com/orrery-io/orrery/command"
 	"github.com/orrery-io/orrery/job"
 )
@@ -120,7 +122,8 @@ func (a *apply) finish(c *command.Finish, r *command.Result) error {
 	if !job.Allowed(old.State, action, next) {
 		return refuse(job.Refusal(c.Job, old.State, action))
 	}
-	j := old.Clone()
+	j := new(*old)
+	j.Attempts = slices.Clone(old.Attempts)
 	a.closeAttempt(j, c)
 	j.State = next
 	switch {

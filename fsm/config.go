@@ -25,8 +25,8 @@ type Config struct {
 	DirtyRows int
 	// DirtyBytes bounds the same by the size of their payloads, 64 MiB by default.
 	DirtyBytes int
-	// CachedJobs bounds the jobs kept in memory although SQLite has them, 16,384 by
-	// default.
+	// CachedJobs bounds the jobs that have not ended and are kept in memory although
+	// SQLite has them, 16,384 by default.
 	CachedJobs int
 	// FeedBytes is how much of the event feed is stored, 64 MiB by default: beyond
 	// it FeedToTrim asks the leader for a TrimFeed.

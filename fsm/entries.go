@@ -99,7 +99,7 @@ func newBatch(a *apply) *batch {
 	copy(x.events, a.events)
 	for i := range a.events {
 		if j := a.events[i].Row; j != nil {
-			x.bytes += len(j.Payload) + len(j.PayloadBytes) + len(j.Result) + len(j.ResultBytes)
+			x.bytes += jobWeight(j)
 		}
 	}
 	return x

@@ -12,7 +12,7 @@ import (
 
 // The bounds of the ring. Rows can be large, so it is bounded by bytes too.
 const (
-	ringEvents = 32_768
+	ringEvents = 16_384
 	ringBytes  = 32 << 20
 	// nextEvents is how many events Next gives at most, but for one whole entry.
 	nextEvents = 4096

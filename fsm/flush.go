@@ -168,11 +168,11 @@ func (m *Machine) wrote(f *flush, feedBytes int64, why flushReason) {
 		m.synced.Store(f.index)
 	}
 	s := m.state
-	s.jobs.flushed(f.gen)
-	s.keys.flushed(f.gen)
-	s.heads.flushed(f.gen)
-	s.chunks.flushed(f.gen)
-	s.agents.flushed(f.gen)
+	s.jobs.flushed(f.gen, f.jobs)
+	s.keys.flushed(f.gen, f.keys)
+	s.heads.flushed(f.gen, f.heads)
+	s.chunks.flushed(f.gen, f.chunks)
+	s.agents.flushed(f.gen, f.agents)
 }
 
 // release lets go of rows, and keeps the room.

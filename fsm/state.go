@@ -49,14 +49,16 @@ type state struct {
 
 // newState makes an empty state that loads rows by id with the given functions.
 func newState(cfg *Config, load loaders) *state {
+	jobs := newTable(func(id job.ID) uint32 { return uint32(id) }, //nolint:gosec // only spreads
+		jobWeight, cfg.CachedJobs, load.job)
+	jobs.cold = func(j *job.Job) bool { return j.State.Terminal() }
 	seed := maphash.MakeSeed() // spreads keys over shards: it never shows in a row
 	text := func(s string) uint32 { return uint32(maphash.String(seed, s)) }
 	return &state{
 		logCap: int64(cfg.LogCap),
 		newest: newest(cfg.migrations),
-		jobs: newTable(func(id job.ID) uint32 { return uint32(id) }, //nolint:gosec // only spreads
-			jobWeight, cfg.CachedJobs, load.job),
-		keys: newTable(text, func(k *keyRow) int { return 100 + len(k.Hash) }, cfg.CachedJobs, load.key),
+		jobs:   jobs,
+		keys:   newTable(text, func(k *keyRow) int { return 100 + len(k.Hash) }, cfg.CachedJobs, load.key),
 		heads: newTable(func(k attemptKey) uint32 { return uint32(k.job) }, //nolint:gosec // only spreads
 			func(h *logHead) int { return 100 + 24*len(h.Chunks) }, 4096, load.head),
 		chunks: newTable(func(id int64) uint32 { return uint32(id) }, //nolint:gosec // only spreads

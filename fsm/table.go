@@ -19,6 +19,9 @@ const shards = 64
 type table[K comparable, V any] struct {
 	hash   func(K) uint32
 	weight func(*V) int
+	// cold tells rows that nobody is likely to ask for again: they leave memory with
+	// the flush that writes them. Nil means none.
+	cold func(*V) bool
 	load   func(context.Context, K) (*V, error) // nil, nil when SQLite has no such row
 
 	limit  int // of rows per shard; 0 keeps everything
@@ -47,6 +50,7 @@ type slot[K comparable, V any] struct {
 	key  K
 	row  *V
 	gen  uint64
+	at   int // in the shard's ring
 	used bool
 }
 
@@ -146,7 +150,17 @@ func (t *table[K, V]) remove(key K) { t.put(key, nil) }
 
 func (s *shard[K, V]) add(e *slot[K, V]) {
 	s.rows[e.key] = e
+	e.at = len(s.ring)
 	s.ring = append(s.ring, e)
+}
+
+func (s *shard[K, V]) drop(e *slot[K, V]) {
+	end := len(s.ring) - 1
+	last := s.ring[end]
+	s.ring[e.at], last.at = last, e.at
+	s.ring[end] = nil
+	s.ring = s.ring[:end]
+	delete(s.rows, e.key)
 }
 
 // swap takes what is dirty for a flush and begins the next generation. The caller
@@ -162,25 +176,49 @@ func (t *table[K, V]) swap(into []change[K, V]) []change[K, V] {
 	return into
 }
 
-// flushed tells that SQLite has everything of the newest swap, and evicts what
-// is over the bound. No other swap may have come between.
-func (t *table[K, V]) flushed(gen uint64) {
+// flushed tells that SQLite has the changes of a swap, the newest one, and evicts
+// what is cold or over the bound.
+func (t *table[K, V]) flushed(gen uint64, changes []change[K, V]) {
 	t.complete.Store(gen)
 	if t.limit == 0 {
 		return
 	}
+	if t.cold != nil {
+		safe := t.safe()
+		for _, c := range changes {
+			if c.row == nil || t.cold(c.row) {
+				t.release(c.key, safe)
+			}
+		}
+	}
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		t.evict(s)
+		if len(s.ring) > t.limit {
+			t.evict(s)
+		}
 		s.mu.Unlock()
 	}
 }
 
+// release removes a row from memory, unless it has changed again.
+func (t *table[K, V]) release(key K, safe uint64) {
+	s := &t.shards[t.hash(key)%shards]
+	s.mu.Lock()
+	if e := s.rows[key]; e != nil && e.gen <= safe {
+		s.drop(e)
+	}
+	s.mu.Unlock()
+}
+
+// safe is the newest generation of which rows may be evicted: SQLite has them, and
+// so does every reader under way.
+func (t *table[K, V]) safe() uint64 { return min(t.complete.Load(), t.pins.oldest()) }
+
 // evict removes clean rows until the shard is within its bound, those first that
 // were not used since the hand last came by.
 func (t *table[K, V]) evict(s *shard[K, V]) {
-	safe := min(t.complete.Load(), t.pins.oldest())
+	safe := t.safe()
 	for tries := 2 * len(s.ring); len(s.ring) > t.limit && tries > 0; tries-- {
 		if s.hand >= len(s.ring) {
 			s.hand = 0
@@ -193,11 +231,7 @@ func (t *table[K, V]) evict(s *shard[K, V]) {
 			e.used = false
 			s.hand++
 		default:
-			last := len(s.ring) - 1
-			s.ring[s.hand] = s.ring[last]
-			s.ring[last] = nil
-			s.ring = s.ring[:last]
-			delete(s.rows, e.key)
+			s.drop(e)
 		}
 	}
 }

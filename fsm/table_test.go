@@ -42,7 +42,7 @@ func (d *disk) flush(t *table[int, rec]) {
 		}
 	}
 	d.mu.Unlock()
-	t.flushed(gen)
+	t.flushed(gen, changes)
 }
 
 func newTestTable(limit int) (*table[int, rec], *disk) {
@@ -77,7 +77,7 @@ func TestTable(t *testing.T) {
 			t.Errorf("during the flush: %d", got.v)
 		}
 		d.rows[1] = changes[0].row
-		tab.flushed(gen)
+		tab.flushed(gen, changes)
 		for i := 2; i < 100; i++ { // push it out, if it can be
 			tab.fill(i, &rec{i})
 		}
@@ -118,6 +118,36 @@ func TestTable(t *testing.T) {
 		d.flush(tab)
 		if got := tab.mustGet(t, 1); got != nil || len(d.rows) != 0 {
 			t.Errorf("got %v, disk %v", got, d.rows)
+		}
+	})
+	t.Run("a cold row leaves memory with its flush", func(t *testing.T) {
+		tab, d := newTestTable(shards * 10)
+		tab.cold = func(r *rec) bool { return r.v < 0 }
+		for i := range 5 {
+			tab.put(i, &rec{i - 2})
+		}
+		gen := tab.gen
+		changes := tab.swap(nil)
+		tab.put(1, &rec{-5}) // dirty again: stays
+		for _, c := range changes {
+			d.rows[c.key] = c.row
+		}
+		tab.flushed(gen, changes)
+		if _, ok := tab.peek(0); ok {
+			t.Error("a cold row is in memory")
+		}
+		for i := 1; i < 5; i++ {
+			if _, ok := tab.peek(i); !ok {
+				t.Errorf("row %d is not in memory", i)
+			}
+		}
+		for i, e := range tab.shards[0].ring {
+			if e.at != i {
+				t.Errorf("the slot at %d says %d", i, e.at)
+			}
+		}
+		if got := tab.mustGet(t, 0); got.v != -2 {
+			t.Errorf("got %+v", got)
 		}
 	})
 	t.Run("a slow reader doesn't bring an old version back", func(t *testing.T) {
