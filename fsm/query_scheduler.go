@@ -11,11 +11,16 @@ import (
 // they no longer belong. A row that belongs only since the last flush is missing:
 // call Flush first, or follow the feed.
 const (
-	sqlReadyFirst = `SELECT id, doc FROM jobs INDEXED BY jobs_ready WHERE state = 2 AND queue = ? AND type = ? AND priority = ?
-		AND (ready_at, id) > (?, ?) ORDER BY ready_at, id LIMIT ?`
+	// (ready_at, id) > (?, ?) would walk all that became ready at the same moment.
+	sqlReadySame = `SELECT id, doc FROM jobs INDEXED BY jobs_ready WHERE state = 2 AND queue = ? AND type = ? AND priority = ?
+		AND ready_at = ? AND id > ? ORDER BY id LIMIT ?`
+	sqlReadyLater = `SELECT id, doc FROM jobs INDEXED BY jobs_ready WHERE state = 2 AND queue = ? AND type = ? AND priority = ?
+		AND ready_at > ? ORDER BY ready_at, id LIMIT ?`
 	sqlReadyBelow = `SELECT id, doc FROM jobs INDEXED BY jobs_ready WHERE state = 2 AND queue = ? AND type = ? AND priority < ?
 		ORDER BY priority DESC, ready_at, id LIMIT ?`
-	sqlNextGroup = `SELECT queue, type FROM jobs INDEXED BY jobs_ready WHERE state = 2 AND (queue, type) > (?, ?) ORDER BY queue, type LIMIT 1`
+	// Two seeks instead of (queue, type) > (?, ?), which walks all of the queue.
+	sqlNextType  = `SELECT queue, type FROM jobs INDEXED BY jobs_ready WHERE state = 2 AND queue = ? AND type > ? ORDER BY type LIMIT 1`
+	sqlNextQueue = `SELECT queue, type FROM jobs INDEXED BY jobs_ready WHERE state = 2 AND queue > ? ORDER BY queue, type LIMIT 1`
 	sqlDue       = `SELECT id, ready_at FROM jobs INDEXED BY jobs_due WHERE state = 1 ORDER BY ready_at, id LIMIT ?`
 	sqlExpiring  = `SELECT id, expires_at FROM jobs INDEXED BY jobs_expiring WHERE expires_at > 0 ORDER BY expires_at, id LIMIT ?`
 	sqlActive    = `SELECT id, doc FROM jobs INDEXED BY jobs_open WHERE state <> 5 AND state = `
@@ -37,17 +42,21 @@ func PosOf(j *job.Job) ReadyPos { return ReadyPos{j.Priority, j.ReadyAt, j.ID} }
 // ReadyGroup is a queue and a type of which jobs are pending.
 type ReadyGroup struct{ Queue, Type string }
 
-// ReadyGroups lists the groups of pending jobs, with one seek for each, however
+// ReadyGroups lists the groups of pending jobs, with a few seeks for each, however
 // many jobs there are.
 func (m *Machine) ReadyGroups(ctx context.Context) ([]ReadyGroup, error) {
 	var groups []ReadyGroup
 	var last ReadyGroup
 	for {
 		found := false
-		err := m.list(ctx, sqlNextGroup, []any{last.Queue, last.Type}, func(r row) (bool, error) {
+		next := func(r row) (bool, error) {
 			found = true
 			return true, r.Scan(&last.Queue, &last.Type)
-		})
+		}
+		err := m.list(ctx, sqlNextType, []any{last.Queue, last.Type}, next)
+		if err == nil && !found {
+			err = m.list(ctx, sqlNextQueue, []any{last.Queue}, next)
+		}
 		if err != nil || !found {
 			return groups, err
 		}
@@ -94,22 +103,24 @@ func (m *Machine) ReadyJobs(ctx context.Context, queue, typ string, after ReadyP
 		last.Priority = job.MaxPriority + 1
 	}
 	// A page may shrink to nothing when its rows were dispatched since the last
-	// flush: go on, first to the end of a priority, then below it, until there are
-	// enough or the index ends.
-	for len(jobs) < limit {
+	// flush: go on, first within a moment, then to the end of a priority, then below
+	// it, until there are enough or the index ends.
+	for more := true; more && len(jobs) < limit; {
 		scanned = 0
-		_, err := m.store.some(ctx, sqlReadyFirst, []any{queue, typ, last.Priority, int64(last.ReadyAt), int64(last.ID), limit}, collect)
-		if err != nil {
-			return nil, m.readError(err)
-		}
-		if scanned > 0 {
-			continue
-		}
-		if _, err := m.store.some(ctx, sqlReadyBelow, []any{queue, typ, last.Priority, limit}, collect); err != nil {
-			return nil, m.readError(err)
-		}
-		if scanned == 0 {
-			break
+		for _, step := range []struct {
+			query string
+			args  []any
+		}{
+			{sqlReadySame, []any{queue, typ, last.Priority, int64(last.ReadyAt), int64(last.ID), limit}},
+			{sqlReadyLater, []any{queue, typ, last.Priority, int64(last.ReadyAt), limit}},
+			{sqlReadyBelow, []any{queue, typ, last.Priority, limit}},
+		} {
+			if _, err := m.store.some(ctx, step.query, step.args, collect); err != nil {
+				return nil, m.readError(err)
+			}
+			if more = scanned > 0; more {
+				break
+			}
 		}
 	}
 	return jobs, nil
