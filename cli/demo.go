@@ -202,6 +202,7 @@ func (d *demo) work(ctx context.Context, rep *demoReport) error {
 		return err
 	}
 	d.line("")
+	d.feed.stop() // nobody reads it any more
 	rep.Rescued = d.feed.rescues()
 	return nil
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -78,8 +79,12 @@ func (a *app) welcome(url string, cfg server.Config, opts devOptions) {
 		body = `{"type":"exec","payload":{"argv":["uname","-a"]}}`
 	}
 	auth := ""
-	if cfg.Token != "" {
-		auth = " -H \"Authorization: Bearer $(cat TOKEN-FILE)\""
+	switch {
+	case cfg.Token == "":
+	case a.tokenPath() != "":
+		auth = fmt.Sprintf(` -H "Authorization: Bearer $(cat '%s')"`, a.tokenPath())
+	default:
+		auth = ` -H "Authorization: Bearer $ORRERY_TOKEN"`
 	}
 	a.printf(`Orrery is ready at %s
 

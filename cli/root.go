@@ -131,10 +131,13 @@ func (a *app) nodes() []string {
 	return []string{client.DefaultAddr}
 }
 
+// tokenPath is the file that holds the token, "" when none is named.
+func (a *app) tokenPath() string { return cmp.Or(a.tokenFile, a.getenv("ORRERY_TOKEN_FILE")) }
+
 // token comes from the flag, the file that the environment names, or the
 // environment; "" when there is none.
 func (a *app) token() (string, error) {
-	if file := cmp.Or(a.tokenFile, a.getenv("ORRERY_TOKEN_FILE")); file != "" {
+	if file := a.tokenPath(); file != "" {
 		token, err := server.ReadToken(file)
 		if err != nil {
 			return "", failuref("", "%s", err)
