@@ -27,10 +27,10 @@ type attempt struct {
 
 	// unsent is the job while its dispatch has not been sent to anyone.
 	unsent *job.Job
-	// session is the one over which it was sent, or which listed it; "" when that
-	// was in an earlier term.
+	// session is the one over which it was sent, or which listed it last.
 	session string
-	// sentAt is when the dispatch was sent; 0 when that was in an earlier term.
+	// sentAt is when the dispatch was sent, at the latest; 0 is not known, because
+	// that was in an earlier term.
 	sentAt time.Duration
 	// inflight is what the agent had in all, with this one, when it was sent.
 	inflight int

@@ -151,7 +151,11 @@ func (t *term) rebind(a *agent, h *wire.Hello, now time.Duration, fx *effects) (
 			t.arm(att)
 		case att.finishing, att.unsent != nil:
 		case att.session == a.session:
-			// Sent over this very session: it may be on its way.
+			// Sent over this very connection, perhaps by the leader before: it may
+			// be on its way, and the heartbeats will tell.
+			if !att.acked && att.sentAt == 0 {
+				att.sentAt, att.ackBy = now, now+t.s.cfg.AckTimeout
+			}
 			t.arm(att)
 		case att.acked:
 			t.lose(att, "the agent connected again without the attempt", fx)

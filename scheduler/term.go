@@ -156,8 +156,12 @@ func (t *term) load(ctx context.Context) (subscription, error) {
 		for _, row := range rows {
 			after = row.ID
 			if row.State.Active() {
-				att := t.hold(t.agentOf(row.Agent), row)
+				a := t.agentOf(row.Agent)
+				att := t.hold(a, row)
 				att.acked = att.running
+				// If the agent is still on this connection, the dispatch may be
+				// on its way to it.
+				att.session = a.session
 			}
 		}
 		if len(rows) < loadPage {
