@@ -242,7 +242,7 @@ func TestAgentPaused(t *testing.T) {
 // waitForEvent follows the job's events until one of the type has come.
 func waitForEvent(ctx context.Context, t *testing.T, c *client.Client, id job.ID, want job.EventType) {
 	t.Helper()
-	for e, err := range c.Events(ctx, client.EventOptions{After: new(job.EventID), Job: id}) {
+	for e, err := range c.Events(ctx, client.EventOptions{After: new(job.EventID), Jobs: []job.ID{id}}) {
 		if err != nil {
 			t.Fatalf("wait for %s of job %d: %v", want, id, err)
 		}
