@@ -203,3 +203,65 @@ func BenchmarkLatency(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkDelete removes jobs that ended long ago, as the sweep for retention
+// does: their rows are no longer in memory.
+func BenchmarkDelete(b *testing.B) {
+	m := benchMachine(b)
+	c := &cycle{now: 1_700_000_000_000}
+	t := &meter{b: b}
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		first := c.id + 1
+		if _, err := m.Apply(c.next(b)); err != nil {
+			b.Fatal(err)
+		}
+		if err := m.Flush(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		del := &command.Delete{}
+		for id := first; id <= c.id; id++ {
+			del.Jobs = append(del.Jobs, id)
+		}
+		entry := c.entry(b, []command.Item{{Command: del}})
+		t.start()
+		results, err := m.Apply([]Entry{entry})
+		if err != nil || results[0][0].Count != jobsPerEntry {
+			b.Fatal(results, err)
+		}
+		if err := m.Flush(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		t.stop()
+		t.jobs += jobsPerEntry
+		b.StartTimer()
+	}
+	t.report()
+}
+
+// BenchmarkVerify hashes a database of 20,000 jobs.
+func BenchmarkVerify(b *testing.B) {
+	m := benchMachine(b)
+	c := &cycle{now: 1_700_000_000_000}
+	for range 40 {
+		if _, err := m.Apply(c.next(b)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := m.Flush(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	t := &meter{b: b}
+	for b.Loop() {
+		b.StopTimer()
+		t.start()
+		if _, err := m.hash(); err != nil {
+			b.Fatal(err)
+		}
+		t.stop()
+		t.jobs += 40 * jobsPerEntry
+		b.StartTimer()
+	}
+	t.report()
+}

@@ -3,8 +3,10 @@ package fsm
 import (
 	"cmp"
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -368,5 +370,38 @@ func TestCounters(t *testing.T) {
 	s := b.m.Stats()
 	if s.Queues != 2 || s.Jobs[job.Failed] != 4 || s.Applied != b.index || s.Flushed != b.index || s.DatabaseBytes == 0 || s.SchemaVersion != 1 {
 		t.Errorf("stats %+v", s)
+	}
+}
+
+// TestProjection compares the columns of every job with what its document says.
+func TestProjection(t *testing.T) {
+	b := zoo(t)
+	n := 0
+	err := b.m.store.each(t.Context(), "SELECT * FROM jobs ORDER BY id", func(r row) error {
+		n++
+		got := make([]any, jobColumns)
+		to := make([]any, jobColumns)
+		for i := range got {
+			to[i] = &got[i]
+		}
+		if err := r.Scan(to...); err != nil {
+			return err
+		}
+		doc, _ := got[jobColumns-1].([]byte)
+		j, err := decodeDoc[job.Job](doc)
+		if err != nil {
+			return err
+		}
+		want := make([]driver.NamedValue, jobColumns)
+		bindJob(want, j, doc)
+		for i := range want {
+			if !reflect.DeepEqual(any(want[i].Value), got[i]) {
+				t.Errorf("job %d, column %d: %v, want %v", j.ID, i, got[i], want[i].Value)
+			}
+		}
+		return nil
+	})
+	if err != nil || n != 28 {
+		t.Errorf("%d rows, %v", n, err)
 	}
 }

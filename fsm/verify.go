@@ -4,22 +4,23 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/binary"
 	"fmt"
 )
 
 // logical are the rows that must be equal on every node, each table in the order
 // of its key. What a node knows for itself (applied index, marker, sizes) is not
-// among them.
+// among them, and neither are columns that are projected from the document.
 var logical = [...]string{
 	"SELECT last_id, last_chunk, cluster_id, feed_trimmed FROM meta",
-	"SELECT * FROM jobs ORDER BY id",
-	"SELECT * FROM keys ORDER BY key",
-	"SELECT * FROM log_heads ORDER BY job, fence",
-	"SELECT * FROM log_chunks ORDER BY id",
-	"SELECT * FROM queues ORDER BY name",
-	"SELECT * FROM agents ORDER BY id",
-	"SELECT * FROM feed ORDER BY idx",
+	"SELECT id, doc FROM jobs ORDER BY id",
+	"SELECT key, job, hash FROM keys ORDER BY key",
+	"SELECT job, fence, doc FROM log_heads ORDER BY job, fence",
+	"SELECT id, doc FROM log_chunks ORDER BY id",
+	"SELECT name, doc FROM queues ORDER BY name",
+	"SELECT id, doc FROM agents ORDER BY id",
+	"SELECT idx, doc FROM feed ORDER BY idx",
 }
 
 // hash returns the SHA-256 of all logical rows as SQLite has them, and of the
@@ -29,6 +30,7 @@ func (m *Machine) hash() ([]byte, error) {
 	w := &rowHash{w: bufio.NewWriterSize(sum, 64<<10)}
 	for i, query := range logical {
 		w.number('t', int64(i))
+		w.to = w.to[:0]
 		if err := m.store.each(context.Background(), query, w.row); err != nil {
 			return nil, fmt.Errorf("%s: %w", query, err)
 		}
@@ -50,39 +52,32 @@ func (m *Machine) hash() ([]byte, error) {
 	return sum.Sum(nil), nil
 }
 
-// rowHash feeds rows to a hash, every value with its kind and length.
+// rowHash feeds rows to a hash, every value with its length.
 type rowHash struct {
 	w      *bufio.Writer
-	values []any
+	values []sql.RawBytes
 	to     []any
 }
 
 func (h *rowHash) row(r row) error {
-	cols, err := r.Columns()
-	if err != nil {
-		return err
-	}
-	h.values = make([]any, len(cols))
-	h.to = h.to[:0]
-	for i := range h.values {
-		h.to = append(h.to, &h.values[i])
+	if len(h.to) == 0 {
+		cols, err := r.Columns()
+		if err != nil {
+			return err
+		}
+		h.values = make([]sql.RawBytes, len(cols))
+		for i := range h.values {
+			h.to = append(h.to, &h.values[i])
+		}
 	}
 	if err := r.Scan(h.to...); err != nil {
 		return err
 	}
-	h.number('w', int64(len(cols)))
-	for i, v := range h.values {
-		switch v := v.(type) {
-		case nil:
+	for _, v := range h.values {
+		if v == nil {
 			h.number('n', 0)
-		case int64:
-			h.number('i', v)
-		case string:
-			h.bytes('s', []byte(v))
-		case []byte:
-			h.bytes('b', v)
-		default:
-			return fmt.Errorf("column %s holds a %T", cols[i], v)
+		} else {
+			h.bytes('v', v)
 		}
 	}
 	return nil
