@@ -29,7 +29,7 @@ func benchNode(b *testing.B, slots int, handler func(id job.ID)) *client.Client 
 		handler(j.ID)
 		return struct{}{}, nil
 	})
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(b.Context()))
 	agentCtx, stopAgent := context.WithCancel(ctx)
 	var node, worker sync.WaitGroup
 	node.Go(func() {
