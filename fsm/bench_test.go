@@ -58,7 +58,7 @@ func (c *cycle) next(b testing.TB) []Entry {
 
 // benchMachine is a machine without the bundle's bookkeeping.
 func benchMachine(b *testing.B) *Machine {
-	m, err := Open(context.Background(), Config{Dir: b.TempDir()})
+	m, err := Open(b.Context(), Config{Dir: b.TempDir()})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func (m *meter) report() {
 // behind, three commands each.
 func BenchmarkApply(b *testing.B) {
 	m := benchMachine(b)
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
 	c := &cycle{now: 1_700_000_000_000}

@@ -129,7 +129,7 @@ func TestFeed(t *testing.T) {
 		s := b.m.Subscribe(b.m.LastEvent())
 		got := make(chan []job.Event)
 		go func() {
-			events, _ := s.Next(context.Background())
+			events, _ := s.Next(t.Context())
 			got <- events
 		}()
 		b.do(submission(nil))
@@ -137,7 +137,7 @@ func TestFeed(t *testing.T) {
 			t.Errorf("got %+v", events)
 		}
 		gone := errors.New("gone")
-		ctx, cancel := context.WithCancelCause(context.Background())
+		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(gone)
 		if _, err := s.Next(ctx); !errors.Is(err, gone) {
 			t.Errorf("got %v", err)

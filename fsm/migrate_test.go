@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"context"
 	"strings"
 	"testing"
 
@@ -107,7 +106,7 @@ func TestMigrate(t *testing.T) {
 		if _, err := m.Apply([]Entry{{Index: 2, Term: 1, Data: data}}); err == nil || !strings.Contains(err.Error(), "version 2") {
 			t.Errorf("apply: %v", err)
 		}
-		if err := m.Run(context.Background()); err == nil {
+		if err := m.Run(t.Context()); err == nil {
 			t.Error("run went on")
 		}
 		if err := m.Close(); err != nil {

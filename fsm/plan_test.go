@@ -59,25 +59,12 @@ func TestPlans(t *testing.T) {
 		for i := range args {
 			args[i] = 1
 		}
-		rows, err := b.m.store.lists.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+q.sql, args...)
-		if err != nil {
-			t.Fatalf("%s: %v", q.name, err)
-		}
-		for rows.Next() {
-			var id, parent, unused int
-			var detail string
-			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
-				t.Fatal(err)
-			}
-			fmt.Fprintf(&out, "\t%s\n", detail)
-			if strings.Contains(detail, "TEMP B-TREE") {
-				t.Errorf("%s sorts: %s", q.name, detail)
+		for _, step := range plan(t, b.m.store, q.sql, args) {
+			fmt.Fprintf(&out, "\t%s\n", step)
+			if strings.Contains(step, "TEMP B-TREE") {
+				t.Errorf("%s sorts: %s", q.name, step)
 			}
 		}
-		if err := rows.Err(); err != nil {
-			t.Fatal(err)
-		}
-		rows.Close()
 	}
 	const golden = "testdata/plans.txt"
 	if *update {
@@ -93,4 +80,26 @@ func TestPlans(t *testing.T) {
 	if out.String() != string(want) {
 		t.Errorf("the plans have changed; they are now\n%s", out.String())
 	}
+}
+
+// plan asks SQLite how it would execute a query.
+func plan(t *testing.T, s *store, query string, args []any) (steps []string) {
+	t.Helper()
+	rows, err := s.lists.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, parent, unused int
+		var detail string
+		if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+			t.Fatal(err)
+		}
+		steps = append(steps, detail)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return steps
 }

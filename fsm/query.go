@@ -19,35 +19,33 @@ func (r row) scanDoc(cols ...any) ([]byte, error) {
 }
 
 // each calls f for every row of a query, on the pool for lists.
-func (s *store) each(ctx context.Context, query string, f func(row) error, args ...any) error {
-	_, err := s.some(ctx, query, args, func(r row) (bool, error) { return true, f(r) })
-	return err
+func (s *store) each(ctx context.Context, query string, f func(row) error) error {
+	return s.some(ctx, query, nil, func(r row) (bool, error) { return true, f(r) })
 }
 
-// some calls f for the rows of a query until it returns false, and reports
-// whether it reached the end.
-func (s *store) some(ctx context.Context, query string, args []any, f func(row) (bool, error)) (end bool, err error) {
+// some calls f for the rows of a query until it returns false.
+func (s *store) some(ctx context.Context, query string, args []any, f func(row) (bool, error)) error {
 	rows, err := s.lists.QueryContext(ctx, query, args...)
 	if err != nil {
-		return false, explain(s.path, err)
+		return explain(s.path, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		more, err := f(row{rows})
 		if err != nil {
-			return false, explain(s.path, err)
+			return explain(s.path, err)
 		}
 		if !more {
-			return false, rows.Close()
+			return rows.Close()
 		}
 	}
 	if err := rows.Err(); err != nil {
 		if ctx.Err() != nil {
-			return false, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
-		return false, explain(s.path, err)
+		return explain(s.path, err)
 	}
-	return true, rows.Close()
+	return rows.Close()
 }
 
 // list reads a query for one of the machine's questions. f must not ask the
@@ -55,7 +53,7 @@ func (s *store) some(ctx context.Context, query string, args []any, f func(row) 
 func (m *Machine) list(ctx context.Context, query string, args []any, f func(row) (bool, error)) error {
 	m.gate.RLock()
 	defer m.gate.RUnlock()
-	if _, err := m.store.some(ctx, query, args, f); err != nil {
+	if err := m.store.some(ctx, query, args, f); err != nil {
 		return m.readError(err)
 	}
 	return nil

@@ -115,7 +115,7 @@ func (m *Machine) ReadyJobs(ctx context.Context, queue, typ string, after ReadyP
 			{sqlReadyLater, []any{queue, typ, last.Priority, int64(last.ReadyAt), limit}},
 			{sqlReadyBelow, []any{queue, typ, last.Priority, limit}},
 		} {
-			if _, err := m.store.some(ctx, step.query, step.args, collect); err != nil {
+			if err := m.store.some(ctx, step.query, step.args, collect); err != nil {
 				return nil, m.readError(err)
 			}
 			if more = scanned > 0; more {
@@ -148,7 +148,7 @@ func (m *Machine) ExpiringJobs(ctx context.Context, until job.Time, limit int) (
 func (m *Machine) timed(ctx context.Context, query string, until job.Time, limit int, at func(*job.Job) job.Time) (ids []job.ID, next job.Time, err error) {
 	m.gate.RLock()
 	defer m.gate.RUnlock()
-	_, err = m.store.some(ctx, query, []any{-1}, func(r row) (bool, error) {
+	err = m.store.some(ctx, query, []any{-1}, func(r row) (bool, error) {
 		var id, t int64
 		if err := r.Scan(&id, &t); err != nil {
 			return false, err
@@ -186,7 +186,7 @@ func (m *Machine) ActiveJobs(ctx context.Context, after job.ID, limit int) ([]*j
 		parts := [2][]*job.Job{}
 		last := [2]job.ID{}
 		for i, s := range []string{"3", "4"} {
-			_, err := m.store.some(ctx, sqlActive+s+sqlActiveBy, []any{int64(after), limit}, func(r row) (bool, error) {
+			err := m.store.some(ctx, sqlActive+s+sqlActiveBy, []any{int64(after), limit}, func(r row) (bool, error) {
 				j, err := r.scanJob()
 				if err != nil {
 					return false, err

@@ -27,7 +27,7 @@ func (l *lookups) prepare(ctx context.Context, db *sql.DB) (err error) {
 		to  **sql.Stmt
 		sql string
 	}{{&l.job, sqlGetJob}, {&l.key, sqlGetKey}, {&l.head, sqlGetHead}, {&l.chunk, sqlGetChunk}} {
-		if *x.to, err = db.PrepareContext(ctx, x.sql); err != nil {
+		if *x.to, err = db.PrepareContext(ctx, x.sql); err != nil { //nolint:sqlclosecheck // by close
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/orrery-io/orrery/command"
@@ -356,11 +357,11 @@ func tell(t *testing.T, a, b *bundle) {
 				if err := r.Scan(values...); err != nil {
 					return err
 				}
-				line := ""
+				var line strings.Builder
 				for i := range values {
-					line += fmt.Sprintf(" %s=%q", cols[i], fmt.Sprint(*values[i].(*any)))
+					line.WriteString(fmt.Sprintf(" %s=%q", cols[i], fmt.Sprint(*values[i].(*any))))
 				}
-				rows = append(rows, line)
+				rows = append(rows, line.String())
 				return nil
 			})
 			if err != nil {

@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -170,7 +169,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- m.Run(context.Background()) }()
+	go func() { done <- m.Run(t.Context()) }()
 	big := submission(func(x *job.Spec) { x.Payload = job.JSON(`"` + strings.Repeat("x", 100_000) + `"`) })
 	e := command.Entry{Time: 5, Items: []command.Item{{Command: big}}}
 	data, err := e.Append(nil)

@@ -22,7 +22,7 @@ type table[K comparable, V any] struct {
 	// cold tells rows that nobody is likely to ask for again: they leave memory with
 	// the flush that writes them. Nil means none.
 	cold func(*V) bool
-	load   func(context.Context, K) (*V, error) // nil, nil when SQLite has no such row
+	load func(context.Context, K) (*V, error) // nil, nil when SQLite has no such row
 
 	limit  int // of rows per shard; 0 keeps everything
 	shards [shards]shard[K, V]
@@ -248,19 +248,6 @@ func (t *table[K, V]) each(f func(K, *V)) {
 		}
 		s.mu.Unlock()
 	}
-}
-
-// reset forgets everything, when the database below was replaced. Apply and
-// flusher stand still.
-func (t *table[K, V]) reset() {
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.Lock()
-		s.rows, s.ring, s.hand = make(map[K]*slot[K, V]), nil, 0
-		s.mu.Unlock()
-	}
-	clear(t.dirty)
-	t.dirty, t.bytes = t.dirty[:0], 0
 }
 
 // pins are the readers under way, each with the generation that was complete when

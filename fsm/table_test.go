@@ -52,7 +52,7 @@ func newTestTable(limit int) (*table[int, rec], *disk) {
 
 func (t *table[K, V]) mustGet(tb testing.TB, key K) *V {
 	tb.Helper()
-	row, err := t.get(context.Background(), key)
+	row, err := t.get(tb.Context(), key)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestTable(t *testing.T) {
 	t.Run("an error is not cached", func(t *testing.T) {
 		tab, d := newTestTable(1)
 		d.rows[1], d.err = &rec{1}, errors.New("disk on fire")
-		if _, err := tab.get(context.Background(), 1); !errors.Is(err, d.err) {
+		if _, err := tab.get(t.Context(), 1); !errors.Is(err, d.err) {
 			t.Errorf("got %v", err)
 		}
 		d.err = nil
@@ -207,7 +207,7 @@ func TestTable(t *testing.T) {
 					default:
 					}
 					for k := range keys {
-						row, err := tab.get(context.Background(), k)
+						row, err := tab.get(t.Context(), k)
 						if err != nil || row == nil {
 							continue
 						}
