@@ -29,6 +29,9 @@ type bundle struct {
 	now    job.Time
 	refuse func(items []command.Item) error
 
+	mayFail bool  // Lead may return an error
+	led     error // what it returned
+
 	mu       sync.Mutex
 	sessions map[string]*player
 	next     int
@@ -37,6 +40,12 @@ type bundle struct {
 
 // play runs a test in a bubble, with a scheduler that leads.
 func play(t *testing.T, cfg Config, f func(b *bundle)) {
+	t.Helper()
+	playOn(t, cfg, func(m machine) machine { return m }, f)
+}
+
+// playOn does the same on a state machine with faults.
+func playOn(t *testing.T, cfg Config, wrap func(machine) machine, f func(b *bundle)) {
 	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -54,7 +63,7 @@ func play(t *testing.T, cfg Config, f func(b *bundle)) {
 			}
 		})
 		cfg.Machine, cfg.Propose, cfg.Send = m, b.propose, b.send
-		b.s = New(cfg)
+		b.s = newScheduler(cfg, wrap(stateMachine{m}))
 		defer func() { // also when f ends the test
 			b.stop()
 			cancel()
@@ -80,8 +89,8 @@ func (b *bundle) lead() {
 	b.logMu.Unlock()
 	go func() {
 		defer close(done)
-		if err := b.s.Lead(ctx, term); err != nil {
-			b.t.Errorf("lead: %v", err)
+		if b.led = b.s.Lead(ctx, term); b.led != nil && !b.mayFail {
+			b.t.Errorf("lead: %v", b.led)
 		}
 	}()
 	b.stop = sync.OnceFunc(func() {
