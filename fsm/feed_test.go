@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -205,17 +206,20 @@ func TestSignal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s signal
 		s.broadcast() // nobody listens
-		woken := 0
+		var woken atomic.Int64
 		for range 5 {
 			ch := s.wait()
-			go func() { <-ch; woken++ }()
+			go func() { <-ch; woken.Add(1) }()
 		}
 		synctest.Wait()
-		if woken != 0 {
-			t.Errorf("%d woke by themselves", woken)
+		if n := woken.Load(); n != 0 {
+			t.Errorf("%d woke by themselves", n)
 		}
 		s.broadcast()
 		synctest.Wait()
+		if n := woken.Load(); n != 5 {
+			t.Errorf("%d of 5 woke", n)
+		}
 	})
 }
 

@@ -78,10 +78,16 @@ func (m *Machine) Run(ctx context.Context) error {
 
 // Flush makes everything that was applied before the call readable in SQLite.
 func (m *Machine) Flush(context.Context) error {
-	if m.flushed.Load() >= m.applied.Load() {
+	index := m.applied.Load()
+	if m.flushed.Load() >= index {
 		return m.failed()
 	}
-	return m.flushNow(flushReason{})
+	m.flushMu.Lock()
+	defer m.flushMu.Unlock()
+	if m.flushed.Load() >= index {
+		return m.failed() // the flush that was under way had it
+	}
+	return m.flushLocked(flushReason{})
 }
 
 // flushNow writes what is dirty now. It waits for a flush under way.

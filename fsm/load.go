@@ -20,6 +20,9 @@ func (s *store) loadState(ctx context.Context, to *state) (marker Marker, feedBy
 	if err != nil {
 		return marker, 0, fmt.Errorf("load state: %w", explain(s.path, err))
 	}
+	if to.index < marker.Index {
+		return marker, 0, errDamaged(s.path, fmt.Sprintf("it ends at log index %d, before its own snapshot marker %d", to.index, marker.Index))
+	}
 	to.schema, s.trimmed = s.version, to.trimmed
 	err = s.each(ctx, sqlReadQueues, func(r row) error {
 		doc, err := r.scanDoc()

@@ -51,8 +51,9 @@ func (m *Machine) Stats() Stats {
 	return s
 }
 
-// databaseBytes looks at the files without opening them: a second open and close
-// of the live database would drop SQLite's locks.
+// databaseBytes is what the database takes on disk. It looks at the files without
+// opening them: a second open and close would drop SQLite's locks. The caller holds
+// the gate.
 func (m *Machine) databaseBytes() int64 {
 	var n int64
 	path := m.dir.path()

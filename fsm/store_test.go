@@ -65,6 +65,9 @@ func TestOpenRefuses(t *testing.T) {
 		{"a database of another program", func(t *testing.T, dir string) {
 			execFile(t, statePath(dir), "PRAGMA application_id = 7")
 		}, "database_foreign"},
+		{"rows behind the marker", func(t *testing.T, dir string) {
+			execFile(t, statePath(dir), "UPDATE meta SET marker_index = 50")
+		}, "database_damaged"},
 		{"a newer schema", func(t *testing.T, dir string) {
 			execFile(t, statePath(dir), "PRAGMA user_version = 99")
 		}, "schema_too_new"},

@@ -133,12 +133,13 @@ func (t *table[K, V]) put(key K, row *V) {
 		e = &slot[K, V]{key: key}
 		s.add(e)
 	}
-	e.row = row
-	fresh := e.gen != t.gen
-	e.gen = t.gen
+	old, fresh := e.row, e.gen != t.gen
+	e.row, e.gen = row, t.gen
 	s.mu.Unlock()
 	if fresh {
 		t.dirty = append(t.dirty, e)
+	} else if old != nil {
+		t.bytes -= t.weight(old)
 	}
 	if row != nil {
 		t.bytes += t.weight(row)
