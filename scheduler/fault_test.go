@@ -161,11 +161,12 @@ func TestMetrics_tellWhatHappened(t *testing.T) {
 		got := make(map[string]float64)
 		for _, f := range families {
 			for _, m := range f.GetMetric() {
-				name := strings.TrimPrefix(f.GetName(), "orrery_scheduler_")
+				var name strings.Builder
+				name.WriteString(strings.TrimPrefix(f.GetName(), "orrery_scheduler_"))
 				for _, l := range m.GetLabel() {
-					name += " " + l.GetValue()
+					name.WriteString(" " + l.GetValue())
 				}
-				got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+				got[name.String()] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 			}
 		}
 		want := map[string]float64{

@@ -10,7 +10,7 @@ import (
 // more when it has fallen to windowLow, and is cut back to windowSize when events
 // have made it grow to windowMost.
 const (
-	windowSize = 8192
+	windowSize = 4096
 	windowLow  = windowSize / 2
 	windowMost = 2 * windowSize
 	// windowIdle is what a window holds at most while no agent serves the group.
