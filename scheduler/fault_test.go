@@ -20,7 +20,10 @@ type faulty struct {
 	unreadable string // a type whose jobs cannot be listed
 	broken     atomic.Bool
 	trimmed    chan struct{}
+	trim       atomic.Uint64 // what the feed may be cut to
 }
+
+func (m *faulty) FeedToTrim() (uint64, bool) { return m.trim.Load(), m.trim.Load() > 0 }
 
 var errDisk = errors.New("the disk is on fire")
 
@@ -116,13 +119,26 @@ func TestFaults(t *testing.T) {
 		})
 	})
 
+	t.Run("the feed is never cut before the term has heard of it", func(t *testing.T) {
+		on(t, func(b *bundle, m *faulty) {
+			b.agent("a", 5)
+			b.is(b.submit(job.Spec{}), job.Dispatched)
+			m.trim.Store(1000)
+			b.pass(20 * time.Second)
+			b.is(b.submit(job.Spec{}), job.Dispatched)
+			if first := b.machine.FirstEvent(); first.Index == 0 || first.Index >= b.machine.LastEvent().Index {
+				t.Errorf("the feed begins after %s and ends with %s", first, b.machine.LastEvent())
+			}
+		})
+	})
+
 	t.Run("a term that cannot be loaded says so", func(t *testing.T) {
 		on(t, func(b *bundle, m *faulty) {
 			b.stop()
 			m.broken.Store(true)
 			b.mayFail = true
 			b.lead()
-			if !errors.Is(b.led, errDisk) || !strings.Contains(b.led.Error(), "load term") {
+			if !errors.Is(b.led, errDisk) || !strings.Contains(b.led.Error(), "load: ") {
 				t.Errorf("got %v", b.led)
 			}
 			if b.s.term.Load() != nil {

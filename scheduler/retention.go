@@ -105,7 +105,11 @@ func (t *term) forgetAgents(ctx context.Context) error {
 func (t *term) trimLoop(ctx context.Context) error {
 	for sleep(ctx, trimEvery) {
 		through, ok := t.s.machine.FeedToTrim()
-		if !ok {
+		// What this term has not heard of yet is kept: without it the term would end.
+		t.mu.Lock()
+		through = min(through, max(t.seen, 1)-1)
+		t.mu.Unlock()
+		if !ok || through == 0 {
 			continue
 		}
 		if _, err := t.propose(ctx, []command.Item{{Command: &command.TrimFeed{Through: through}}}); err != nil && ctx.Err() == nil {

@@ -86,7 +86,7 @@ func (t *term) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the term is over
 		}
-		return fmt.Errorf("load term %d: %w", t.number, err)
+		return fmt.Errorf("load: %w", err)
 	}
 	t.log.InfoContext(ctx, "term loaded", obs.Count(len(t.attempts)), obs.Took(time.Since(began)))
 	defer t.log.InfoContext(ctx, "term ended")
@@ -113,7 +113,7 @@ func (t *term) run(ctx context.Context) error {
 	if parent.Err() != nil {
 		return nil //nolint:nilerr // the term is over
 	}
-	return fmt.Errorf("lead term %d: %w", t.number, context.Cause(ctx))
+	return context.Cause(ctx)
 }
 
 // loadPage is how many rows a load reads at once.
