@@ -30,7 +30,9 @@ func TestNodeKilled(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
 	defer cancel()
 	data, addr := dataFolder(t), freeAddr(t)
-	env := []string{dataEnv + "=" + data, httpEnv + "=" + addr}
+	// The lease is longer than the agent takes to come back: no job counts as lost
+	// because the node was killed, and the agent resumes what it has.
+	env := []string{dataEnv + "=" + data, httpEnv + "=" + addr, leaseEnv + "=1m"}
 	node := startChild(t, "node", env...)
 
 	// One agent, which outlives every node.

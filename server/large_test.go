@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
@@ -22,9 +23,10 @@ const largeDatabase = 1 << 30
 // the test insists on: a start that reads or replays everything takes far longer.
 func TestLargeRestart(t *testing.T) {
 	if testing.Short() {
-		t.Skip("writes 1 GB; not with -short")
+		t.Skip("writes 1 GB, which takes minutes with the race detector; runs without -short")
 	}
-	ctx := bounded(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
+	defer cancel()
 	data, addr := dataFolder(t), freeAddr(t)
 	env := []string{dataEnv + "=" + data, httpEnv + "=" + addr}
 	node := startChild(t, "node", env...)

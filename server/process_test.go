@@ -27,6 +27,8 @@ const (
 	dataEnv = "ORRERY_TEST_DATA"
 	httpEnv = "ORRERY_TEST_HTTP"
 	idEnv   = "ORRERY_TEST_AGENT"
+	// leaseEnv is the node's lease; testLease when it is not set.
+	leaseEnv = "ORRERY_TEST_LEASE"
 )
 
 // patience bounds every wait for another process. It is far longer than anything
@@ -52,11 +54,18 @@ func TestMain(m *testing.M) {
 }
 
 func childNode(ctx context.Context) error {
+	lease := testLease
+	if text := os.Getenv(leaseEnv); text != "" {
+		var err error
+		if lease, err = time.ParseDuration(text); err != nil {
+			return err
+		}
+	}
 	s, err := New(Config{
 		Data:    os.Getenv(dataEnv),
 		HTTP:    os.Getenv(httpEnv),
 		Version: "test",
-		Lease:   testLease,
+		Lease:   lease,
 		Log:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
