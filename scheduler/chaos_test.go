@@ -42,7 +42,7 @@ func (c *chaos) chance(percent int) bool { return c.rnd.IntN(100) < percent }
 // holders counts the agents that execute a job.
 func (c *chaos) holders(id job.ID) (n int) {
 	for _, a := range c.actors {
-		if slices.ContainsFunc(a.held, func(h wire.Held) bool { return h.Job == id }) {
+		if a.has(id, 0) {
 			n++
 		}
 	}
@@ -53,15 +53,15 @@ func (c *chaos) holders(id job.ID) (n int) {
 func (c *chaos) act(a *actor) {
 	// An agent stops its work before its lease can have been given away.
 	if time.Since(a.sound) >= 12*time.Second {
-		a.held, a.work = nil, nil
+		a.stop()
 	}
-	if a.closed != nil {
+	if a.ended() {
 		a.up = false
 	}
 	if !a.up {
 		if c.calm || c.chance(4) {
 			if c.chance(40) {
-				a.held, a.work = nil, nil // it was restarted
+				a.stop() // it was restarted
 			}
 			a.sound = time.Now()
 			a.connect()
@@ -74,7 +74,7 @@ func (c *chaos) act(a *actor) {
 	}
 	// What it was told to drop, it has dropped when the message came.
 	a.work = slices.DeleteFunc(a.work, func(d *wire.Dispatch) bool {
-		return !slices.ContainsFunc(a.held, func(h wire.Held) bool { return h.Job == d.Job && h.Fence == d.Fence })
+		return !a.has(d.Job, d.Fence)
 	})
 	if len(a.work) > 0 && c.chance(50) {
 		d := a.work[c.rnd.IntN(len(a.work))]
@@ -149,7 +149,7 @@ func (c *chaos) step() {
 		case c.chance(2):
 			c.b.leadAgain()
 			for _, a := range c.actors {
-				if a.up && a.closed == nil {
+				if a.up && !a.ended() {
 					a.player.up()
 				}
 			}
@@ -159,8 +159,9 @@ func (c *chaos) step() {
 		c.act(a)
 	}
 	time.Sleep(time.Duration(c.rnd.IntN(500)) * time.Millisecond)
+	synctest.Wait()
 	for _, a := range c.actors {
-		if a.up && a.closed == nil && time.Since(a.sound) >= 5*time.Second {
+		if a.up && !a.ended() && time.Since(a.sound) >= 5*time.Second {
 			sent := time.Now()
 			if a.beat() != nil {
 				a.sound = sent

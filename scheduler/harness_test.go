@@ -361,6 +361,27 @@ func (p *player) hold(d *wire.Dispatch) {
 	p.held = append(p.held, wire.Held{Job: d.Job, Fence: d.Fence})
 }
 
+// has reports whether the agent has a job, by a fence or, when that is 0, any.
+func (p *player) has(id job.ID, fence job.Fence) bool {
+	p.b.mu.Lock()
+	defer p.b.mu.Unlock()
+	return slices.ContainsFunc(p.held, func(h wire.Held) bool { return h.Job == id && (fence == 0 || h.Fence == fence) })
+}
+
+// stop makes the agent give up all that it has, without a word.
+func (p *player) stop() {
+	p.b.mu.Lock()
+	defer p.b.mu.Unlock()
+	p.held = nil
+}
+
+// ended reports whether the leader has closed the session.
+func (p *player) ended() bool {
+	p.b.mu.Lock()
+	defer p.b.mu.Unlock()
+	return p.closed != nil
+}
+
 func (p *player) release(id job.ID) {
 	p.b.mu.Lock()
 	defer p.b.mu.Unlock()
@@ -409,9 +430,10 @@ func (b *bundle) pass(d time.Duration) {
 	for d > 0 {
 		step := min(d, time.Second)
 		time.Sleep(step)
+		synctest.Wait()
 		d -= step
 		for _, p := range b.all {
-			if !p.silent && p.closed == nil && time.Now().Unix()%5 == 0 {
+			if !p.silent && !p.ended() && time.Now().Unix()%5 == 0 {
 				p.beat()
 			}
 		}
