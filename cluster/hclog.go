@@ -6,6 +6,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"slices"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -84,7 +85,7 @@ func (r *raftLog) ImpliedArgs() []any { return r.args }
 
 // With implements hclog.Logger.
 func (r *raftLog) With(args ...any) hclog.Logger {
-	return &raftLog{log: r.log.With(args...), name: r.name, args: append(r.args[:len(r.args):len(r.args)], args...)}
+	return &raftLog{log: r.log.With(args...), name: r.name, args: append(slices.Clip(r.args), args...)}
 }
 
 // Name implements hclog.Logger.

@@ -60,7 +60,7 @@ func start(t testing.TB, cfg Config) *running {
 		t.Fatal(err)
 	}
 	r.Node = n
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
 	stopped := false

@@ -45,7 +45,7 @@ type whole struct {
 func launch(t testing.TB, dir string, change func(*Config)) *whole {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	m, err := fsm.Open(context.Background(), fsm.Config{Dir: filepath.Join(dir, "db"), Log: log})
+	m, err := fsm.Open(t.Context(), fsm.Config{Dir: filepath.Join(dir, "db"), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,8 +60,8 @@ func launch(t testing.TB, dir string, change func(*Config)) *whole {
 	if w.Node, err = New(cfg); err != nil {
 		t.Fatal(errors.Join(err, m.Close()))
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	flush, endFlush := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	flush, endFlush := context.WithCancel(context.WithoutCancel(t.Context()))
 	var flushed sync.WaitGroup
 	var nodeErr, machineErr error
 	flushed.Go(func() { machineErr = m.Run(flush) })

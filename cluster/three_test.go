@@ -3,18 +3,19 @@ package cluster
 import (
 	"context"
 	"errors"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/orrery-io/orrery/job"
 )
 
-// trio is three nodes over transports in memory.
+// trio is three nodes over transports in memory. They run in a bubble of virtual time,
+// so that a slow disk looks to them like no time at all.
 type trio struct {
 	cfg   [3]Config
 	trans [3]*raft.InmemTransport
@@ -119,7 +120,10 @@ func (c *trio) agree(t *testing.T, i, j int) {
 }
 
 func TestThreeNodes(t *testing.T) {
-	t.Run("what the leader records is everywhere", func(t *testing.T) {
+	run := func(name string, test func(t *testing.T)) {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+	}
+	run("what the leader records is everywhere", func(t *testing.T) {
 		c := newTrio(t, nil)
 		var l int
 		for _, p := range payloads(1, 20) {
@@ -149,7 +153,7 @@ func TestThreeNodes(t *testing.T) {
 		}
 	})
 
-	t.Run("a leader that is cut off doesn't know, and another goes on", func(t *testing.T) {
+	run("a leader that is cut off doesn't know, and another goes on", func(t *testing.T) {
 		c := newTrio(t, nil)
 		old := c.record(t, "before")
 		heal := c.cut(old)
@@ -168,8 +172,8 @@ func TestThreeNodes(t *testing.T) {
 		}
 	})
 
-	t.Run("a follower that was away longer than the log gets the database", func(t *testing.T) {
-		c := newTrio(t, func(cfg *Config) { cfg.TrailingLogs, cfg.SnapshotThreshold = 1, 1; cfg.PinGrace = time.Hour })
+	run("a follower that was away longer than the log gets the database", func(t *testing.T) {
+		c := newTrio(t, func(cfg *Config) { cfg.TrailingLogs, cfg.SnapshotThreshold, cfg.PinGrace = 1, 1<<40, time.Hour })
 		l := c.record(t, "0")
 		away := (l + 1) % 3
 		c.agree(t, away, l)
@@ -230,7 +234,9 @@ func TestThreeNodes(t *testing.T) {
 	})
 }
 
-func TestTerms(t *testing.T) {
+func TestTerms(t *testing.T) { synctest.Test(t, testTerms) }
+
+func testTerms(t *testing.T) {
 	var leading [3]atomic.Int32
 	overlap := errors.New("a term began before the one before was over")
 	c := newTrio(t, func(cfg *Config) {
@@ -254,7 +260,7 @@ func TestTerms(t *testing.T) {
 			if t.Context().Err() != nil {
 				t.Fatal("the test ended before Lead of the old leader did")
 			}
-			runtime.Gosched()
+			time.Sleep(time.Millisecond)
 		}
 		last = next
 	}
