@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"runtime/debug"
-	"net"
 	"time"
 
 	"github.com/orrery-io/orrery/agent"
