@@ -35,6 +35,8 @@ type bench struct {
 	held    map[job.ID]*attempt
 	queue   queue
 	running int
+	// begun is when a handler was last called.
+	begun time.Time
 	// outbox counts ended attempts whose results are not acknowledged.
 	outbox int
 	order  uint64
@@ -126,6 +128,7 @@ func (b *bench) begin() *attempt {
 	}
 	at.phase, at.started = running, now
 	at.ctx, at.cancel = context.WithCancelCause(b.base)
+	b.begun = now
 	b.running++
 	if b.asleep {
 		b.asleep = false

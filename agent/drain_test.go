@@ -7,8 +7,39 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/orrery-io/orrery/job"
 	"github.com/orrery-io/orrery/wire"
 )
+
+func TestHandBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHold()
+		n := start(t, Config{Slots: 2}, func(a *Agent) { Handle(a, "hold", h.run) })
+		l := n.welcomed()
+		l.send(dispatch(1, 10, "hold"), dispatch(2, 11, "hold"), dispatch(3, 12, "hold"))
+		expectAll(t, "messages", l.kinds(), "ack", "ack", "ack")
+		expect(t, "begun", len(h.jobs()), 2)
+		time.Sleep(handBackAfter - time.Second/2)
+		for _, m := range l.all() {
+			if m.Reject != nil {
+				t.Fatalf("job %d was handed back before anything took long", m.Reject.Job)
+			}
+		}
+		time.Sleep(time.Second)
+		var back []job.ID
+		for _, m := range l.all() {
+			if m.Reject != nil {
+				back = append(back, m.Reject.Job)
+			}
+		}
+		expectAll(t, "handed back behind long jobs", back, 3)
+		h.free <- nil
+		expect(t, "outcome", l.result().Outcome, "completed")
+		expect(t, "begun after a slot came free", len(h.jobs()), 0)
+		h.free <- nil
+		expect(t, "outcome", l.result().Outcome, "completed")
+	})
+}
 
 func TestDrain(t *testing.T) {
 	setup := func(t *testing.T, cfg Config) (*hold, *fakeNode, *fakeLink) {

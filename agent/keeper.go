@@ -11,6 +11,10 @@ import (
 const (
 	// startAfter is how long an attempt runs before the cluster is told.
 	startAfter = time.Second
+	// handBackAfter is for how long no handler has begun when what waits for a free
+	// slot is handed back. The cluster sends more than there are slots while jobs
+	// are short; when they turn out to be long, another agent may be idle.
+	handBackAfter = 2 * time.Second
 	// tickEvery is how often running work is looked after.
 	tickEvery = 100 * time.Millisecond
 	// restTicks is for how many ticks without work the keeper goes on before it
@@ -81,6 +85,9 @@ func (b *bench) tick() todo {
 	})
 	if b.linked && !b.queue.empty() {
 		b.fill()
+		if b.running >= b.slots && now.Sub(b.begun) >= handBackAfter {
+			b.handBack("every slot has been taken for long", func(at *attempt) bool { return b.queue.has(at) })
+		}
 	}
 	if len(b.held) > 0 {
 		b.rest = 0
@@ -220,17 +227,22 @@ func (b *bench) drain(reason string) {
 	}
 	b.draining = true
 	b.out.say(wire.Message{Drain: &wire.Drain{Reason: reason}})
+	b.handBack("the agent is draining", func(*attempt) bool { return true })
+	b.changed()
+}
+
+// handBack rejects those of the attempts that have not begun.
+func (b *bench) handBack(reason string, which func(*attempt) bool) {
 	var back []*attempt
 	b.all(func(at *attempt) {
-		if at.phase == waiting {
+		if at.phase == waiting && which(at) {
 			back = append(back, at)
 		}
 	})
 	for _, at := range back {
-		b.reject(at.id(), at.fence(), "the agent is draining")
+		b.reject(at.id(), at.fence(), reason)
 		b.void(at)
 	}
-	b.changed()
 }
 
 // abort tells every handler to stop, and begins nothing any more.

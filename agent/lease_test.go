@@ -16,13 +16,15 @@ func TestLease(t *testing.T) {
 			h := newHold()
 			n := start(t, Config{Slots: 1, Gauges: func() map[string]float64 { return map[string]float64{"cpu": 0.5} }}, func(a *Agent) { Handle(a, "hold", h.run) })
 			l := n.welcomed()
+			time.Sleep(testHeartbeat - time.Second)
 			l.send(dispatch(1, 10, "hold"), dispatch(2, 11, "hold"))
-			time.Sleep(10 * testHeartbeat)
+			time.Sleep(time.Second + time.Millisecond)
 			hb := l.lastHeartbeat()
 			expect(t, "held", len(hb.Held), 2)
 			for _, held := range hb.Held {
 				expect(t, "waiting", held.Waiting, held.Job == 2)
 			}
+			time.Sleep(9 * testHeartbeat)
 			expect(t, "gauge", hb.Gauges["cpu"], 0.5)
 			l.mu.Lock()
 			defer l.mu.Unlock()

@@ -38,6 +38,8 @@ func (q *queue) take(may func(*attempt) bool) *attempt {
 	return nil
 }
 
+func (q *queue) has(at *attempt) bool { return slices.Contains(q.items[q.head:], at) }
+
 // remove takes one out, if it is there.
 func (q *queue) remove(at *attempt) {
 	if i := slices.Index(q.items[q.head:], at); i >= 0 {
