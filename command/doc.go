@@ -12,7 +12,10 @@
 // meets an unknown Kind stops, naming the version that wrote it.
 //
 // A list in a command holds at most 100,000 elements. Encoding refuses more, so
-// that decoding may: a damaged length must not make a node allocate gigabytes.
+// that decoding may: a damaged length must not make a node allocate gigabytes. A
+// byte string has a limit of its own in its field's tag, 64 MiB, which is what one
+// command may have: nothing may be encoded that cannot be decoded, because every
+// node would stop at it for good.
 package command
 
 //go:generate go tool -modfile=../tools.mod msgp -tests=false -io=false -file=job.go -o=job_gen.go

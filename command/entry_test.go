@@ -144,6 +144,50 @@ func TestEntry(t *testing.T) {
 	})
 }
 
+// TestEncodedIsDecoded makes every list and every byte string of every command
+// long: an entry that was encoded and cannot be decoded stops all nodes for good.
+func TestEncodedIsDecoded(t *testing.T) {
+	for _, n := range []int{100_000, 100_001, job.MaxPayload, 5 << 20} {
+		for i, c := range samples() {
+			for _, f := range slicesOf(reflect.ValueOf(c)) {
+				name := fmt.Sprintf("%T: a %s of %d", c, f.Type(), n)
+				if f.Type().Elem().Size() > 64 && n > 100_001 {
+					continue // heavy, and said already
+				}
+				old := reflect.ValueOf(f.Interface())
+				f.Set(reflect.MakeSlice(f.Type(), n, n))
+				e := &Entry{Items: []Item{{Command: samples()[i]}, {Command: c}}}
+				if b, err := e.Append(nil); err == nil {
+					if _, err := Decode(b); err != nil {
+						t.Errorf("%s was encoded; to decode it gives: %v", name, err)
+					}
+				} else if f.Type().Elem().Kind() == reflect.Uint8 {
+					t.Errorf("%s: %v", name, err)
+				}
+				f.Set(old)
+			}
+		}
+	}
+}
+
+// slicesOf returns all slices below v, but those inside other slices.
+func slicesOf(v reflect.Value) []reflect.Value {
+	switch v.Kind() {
+	case reflect.Slice:
+		return []reflect.Value{v}
+	case reflect.Pointer:
+		return slicesOf(v.Elem())
+	case reflect.Struct:
+		var all []reflect.Value
+		for i := range v.NumField() {
+			all = append(all, slicesOf(v.Field(i))...)
+		}
+		return all
+	default:
+		return nil
+	}
+}
+
 func TestDecodeRefuses(t *testing.T) {
 	good := encode(t, &Entry{Time: 1, Version: "v7", Items: []Item{{RequestID: "r", Command: &Expire{Job: 7}}}})
 	t.Run("an unknown kind, with the version that wrote it", func(t *testing.T) {

@@ -16,7 +16,7 @@ type Submit struct {
 	Spec job.Spec `msg:"s"`
 	// BodyHash tells whether a repeated idempotency key came with the same body.
 	// It is only looked at when Spec.IdempotencyKey is set.
-	BodyHash []byte `msg:"h,omitempty"`
+	BodyHash []byte `msg:"h,omitempty,limit=67108864"`
 	// Assign dispatches the job in the same entry, because an agent is free.
 	Assign *Assign `msg:"a,omitempty"`
 }
@@ -75,8 +75,8 @@ type Finish struct {
 	Next  job.State `msg:"n"`
 	RunAt job.Time  `msg:"r,omitempty"`
 
-	Result      job.JSON     `msg:"re,omitempty"`
-	ResultBytes []byte       `msg:"rb,omitempty"`
+	Result      job.JSON     `msg:"re,omitempty,limit=67108864"`
+	ResultBytes []byte       `msg:"rb,omitempty,limit=67108864"`
 	Error       *job.Failure `msg:"e,omitempty"`
 }
 
@@ -108,7 +108,7 @@ type Promote struct {
 type Redrive struct {
 	Jobs []job.ID `msg:"j"`
 	// Payload and Queue replace the jobs' own when set.
-	Payload job.JSON `msg:"p,omitempty"`
+	Payload job.JSON `msg:"p,omitempty,limit=67108864"`
 	Queue   string   `msg:"q,omitempty"`
 }
 

@@ -720,7 +720,7 @@ func (z *Finish) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					err = msgp.WrapError(err, "Result")
 					return
 				}
-				if zb0008 > zbb7e218elimitArrays {
+				if zb0008 > 67108864 {
 					err = msgp.ErrLimitExceeded
 					return
 				}
@@ -745,7 +745,7 @@ func (z *Finish) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "ResultBytes")
 				return
 			}
-			if zb0009 > zbb7e218elimitArrays {
+			if zb0009 > 67108864 {
 				err = msgp.ErrLimitExceeded
 				return
 			}
@@ -1130,7 +1130,7 @@ func (z *Redrive) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					err = msgp.WrapError(err, "Payload")
 					return
 				}
-				if zb0005 > zbb7e218elimitArrays {
+				if zb0005 > 67108864 {
 					err = msgp.ErrLimitExceeded
 					return
 				}
@@ -1489,7 +1489,7 @@ func (z *Submit) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "BodyHash")
 				return
 			}
-			if zb0002 > zbb7e218elimitArrays {
+			if zb0002 > 67108864 {
 				err = msgp.ErrLimitExceeded
 				return
 			}
