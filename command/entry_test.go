@@ -179,8 +179,8 @@ func slicesOf(v reflect.Value) []reflect.Value {
 		return slicesOf(v.Elem())
 	case reflect.Struct:
 		var all []reflect.Value
-		for i := range v.NumField() {
-			all = append(all, slicesOf(v.Field(i))...)
+		for _, field := range v.Fields() {
+			all = append(all, slicesOf(field)...)
 		}
 		return all
 	default:
