@@ -35,7 +35,24 @@ func openLog(dir string) (*raftboltdb.BoltStore, error) {
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
 	path := filepath.Join(dir, logFile)
-	db, err := raftboltdb.New(raftboltdb.Options{
+	db, err := openBolt(path)
+	switch {
+	case errors.Is(err, bbolterrors.ErrTimeout):
+		return nil, fmt.Errorf("another process uses the log %s; stop it first, or choose another data folder", path)
+	case errors.Is(err, errDamaged), errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrChecksum),
+		errors.Is(err, bbolterrors.ErrVersionMismatch):
+		return nil, fmt.Errorf("the log %s is damaged; put the whole data folder back from a backup, or remove it to start empty (%w)", path, err)
+	case err != nil:
+		return nil, fmt.Errorf("open the log %s: %w", path, err)
+	}
+	return db, nil
+}
+
+func openBolt(path string) (*raftboltdb.BoltStore, error) {
+	if err := findDamage(path); err != nil {
+		return nil, err
+	}
+	return raftboltdb.New(raftboltdb.Options{
 		Path: path,
 		BoltOptions: &bbolt.Options{
 			Timeout:        openTimeout,
@@ -44,13 +61,6 @@ func openLog(dir string) (*raftboltdb.BoltStore, error) {
 		},
 		MsgpackUseNewTimeFormat: true,
 	})
-	switch {
-	case errors.Is(err, bbolterrors.ErrTimeout):
-		return nil, fmt.Errorf("another process uses the log %s; stop it first, or choose another data folder", path)
-	case err != nil:
-		return nil, fmt.Errorf("open the log %s: %w", path, err)
-	}
-	return db, nil
 }
 
 // backend is what holds the log: *raftboltdb.BoltStore.

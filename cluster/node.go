@@ -79,6 +79,9 @@ func New(cfg Config) (*Node, error) {
 	if err := n.store.load(); err != nil {
 		return nil, errors.Join(err, bolt.Close())
 	}
+	if err := n.checkOwner(); err != nil {
+		return nil, errors.Join(err, bolt.Close())
+	}
 	if n.plan, err = n.examine(); err != nil {
 		return nil, errors.Join(err, bolt.Close())
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"github.com/orrery-io/orrery/fsm"
 	"github.com/orrery-io/orrery/internal/obs"
 )
@@ -139,8 +140,50 @@ func (n *Node) remedy() string {
 	return "put the whole data folder back from a backup, or remove it to start empty"
 }
 
+// keyNode is the id of the node whose log it is. Terms and indexes of two young
+// clusters are alike: without it, a log that was put into another node's folder
+// would be applied there.
+var keyNode = []byte("OrreryNode")
+
+// owner returns the node whose log it is; "" when nobody has claimed it yet.
+func (s *logStore) owner() (string, error) {
+	id, err := s.bolt.Get(keyNode)
+	if errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the log's key %s: %w", keyNode, err)
+	}
+	return string(id), nil
+}
+
+// checkOwner refuses the log of another node.
+func (n *Node) checkOwner() error {
+	owner, err := n.store.owner()
+	if err != nil {
+		return err
+	}
+	if owner != "" && owner != n.cfg.ID {
+		return fmt.Errorf("the log in %s belongs to node %s, but the rest of the data folder to node %s; parts of two data folders were mixed: put the right raft folder back, or start with an empty data folder",
+			n.cfg.Dir, owner, n.cfg.ID)
+	}
+	return nil
+}
+
+// claim marks a new log as this node's.
+func (n *Node) claim() error {
+	owner, err := n.store.owner()
+	if err != nil || owner != "" {
+		return err
+	}
+	return n.store.Set(keyNode, []byte(n.cfg.ID))
+}
+
 // carryOut does what examine found to be necessary.
 func (n *Node) carryOut(ctx context.Context, p plan) error {
+	if err := n.claim(); err != nil {
+		return err
+	}
 	if p.wipe {
 		n.log.WarnContext(ctx, "dropping the log from before an interrupted install", obs.Path(n.cfg.Dir))
 		if err := n.store.deleteAll(); err != nil {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -130,6 +131,17 @@ func TestStart(t *testing.T) {
 			want:   []string{"contradicts itself"},
 		},
 		{
+			name: "log of another node put in place",
+			change: func(t *testing.T, dir string, _ *fakeDisk) {
+				edit(t, dir, func(s *logStore) {
+					if err := s.bolt.Set(keyNode, []byte("n2")); err != nil {
+						t.Fatal(err)
+					}
+				})
+			},
+			want: []string{"belongs to node n2", "to node n1", "put the right raft folder back"},
+		},
+		{
 			name: "one of several nodes has lost its log",
 			change: func(t *testing.T, dir string, disk *fakeDisk) {
 				disk.state.Conf = raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "n1", Address: "a"}, {ID: "n2", Address: "b"}}})
@@ -173,6 +185,15 @@ func TestStart(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("a log is its node's from the beginning", func(t *testing.T) {
+		dir, _ := used(t)
+		edit(t, dir, func(s *logStore) {
+			if owner, err := s.owner(); owner != "n1" || err != nil {
+				t.Errorf("the owner is %q, %v", owner, err)
+			}
+		})
+	})
 
 	t.Run("the old log is dropped after an interrupted install", func(t *testing.T) {
 		dir, disk := used(t)
@@ -225,6 +246,59 @@ func TestStart(t *testing.T) {
 		}
 		if _, err := New(Config{ID: "a", Dir: file, Machine: newFake(nil)}); err == nil || !strings.Contains(err.Error(), file) {
 			t.Errorf("New: %v", err)
+		}
+	})
+
+	t.Run("a log that was cut in the middle of the file is named, with a remedy", func(t *testing.T) {
+		dir, disk := used(t)
+		size := int64(os.Getpagesize())
+		for _, pages := range []int64{1, 2, 3, 4, 5} {
+			if err := os.Truncate(filepath.Join(dir, logFile), (6-pages)*size); err != nil {
+				t.Fatal(err)
+			}
+			n, err := New(Config{ID: "n1", Dir: dir, Machine: newFake(disk)})
+			if err == nil {
+				n.Close()
+				t.Fatal("it started")
+			}
+			for _, want := range []string{"damaged", logFile, "backup"} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error %q doesn't say %q", err, want)
+				}
+			}
+		}
+	})
+
+	t.Run("a log with a page overwritten ends no process", func(t *testing.T) {
+		dir, disk := used(t)
+		path := filepath.Join(dir, logFile)
+		whole, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused := 0
+		for at := 0; at < len(whole); at += os.Getpagesize() {
+			for _, n := range []int{16, 256} { // the page's header; and what it points to
+				damaged := slices.Clone(whole)
+				for i := at; i < at+n; i++ {
+					damaged[i] ^= 0x5a
+				}
+				if err := os.WriteFile(path, damaged, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				n, err := New(Config{ID: "n1", Dir: dir, Machine: newFake(disk)})
+				if err == nil {
+					n.Close()
+					continue
+				}
+				refused++
+				if !strings.Contains(err.Error(), "backup") {
+					t.Errorf("page %d: error %q doesn't say what to do", at/os.Getpagesize(), err)
+				}
+			}
+		}
+		if refused == 0 {
+			t.Error("no damage was found")
 		}
 	})
 
