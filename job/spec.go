@@ -115,6 +115,9 @@ func (s *Spec) Check() []FieldError {
 	duration("/retention", s.Retention, Millisecond)
 	duration("/retry/initial", s.Retry.Initial, Millisecond)
 	duration("/retry/max", s.Retry.Max, Millisecond)
+	if s.Retry.Max != 0 && s.Retry.Initial > s.Retry.Max {
+		bad("/retry/initial", "is %s, which is longer than max, %s", s.Retry.Initial, s.Retry.Max)
+	}
 	if m := s.Retry.Multiplier; m != 0 && (m < 1 || m > 100 || math.IsNaN(m)) {
 		bad("/retry/multiplier", "is %v; it must be 1 to 100", m)
 	}
@@ -227,7 +230,7 @@ func (r Retry) Delay(n int) Duration {
 		initial = DefaultRetry.Initial
 	}
 	if most == 0 {
-		most = DefaultRetry.Max
+		most = max(DefaultRetry.Max, initial)
 	}
 	if factor == 0 {
 		factor = DefaultRetry.Multiplier

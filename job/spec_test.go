@@ -43,6 +43,7 @@ func TestSpecCheck(t *testing.T) {
 		{"an endless retention", func(s *Spec) { s.Retention = MaxDuration + 1 }, "/retention"},
 		{"a shrinking backoff", func(s *Spec) { s.Retry.Multiplier = 0.5 }, "/retry/multiplier"},
 		{"a multiplier that is no number", func(s *Spec) { s.Retry.Multiplier = math.NaN() }, "/retry/multiplier"},
+		{"a first delay beyond the longest", func(s *Spec) { s.Retry = Retry{Initial: 10 * Second, Max: Second} }, "/retry/initial"},
 		{"a list without delays", func(s *Spec) { s.Retry.Backoff = List }, "/retry/delays"},
 		{"delays without a list", func(s *Spec) { s.Retry.Delays = []Duration{1} }, "/retry/delays"},
 		{"a negative delay", func(s *Spec) { s.Retry = Retry{Backoff: List, Delays: []Duration{1, -1}} }, "/retry/delays/1"},
@@ -89,6 +90,7 @@ func TestRetryDelay(t *testing.T) {
 	}{
 		{"the zero value doubles from a second", Retry{}, []Duration{Second, 2 * Second, 4 * Second, 8 * Second}},
 		{"exponential stops at max", Retry{Initial: Second, Max: 3 * Second}, []Duration{Second, 2 * Second, 3 * Second, 3 * Second}},
+		{"without max a long first delay is kept", Retry{Initial: Hour}, []Duration{Hour, Hour, Hour, Hour}},
 		{"linear adds", Retry{Backoff: Linear, Initial: Second}, []Duration{Second, 2 * Second, 3 * Second, 4 * Second}},
 		{"fixed stays", Retry{Backoff: Fixed, Initial: 5}, []Duration{5, 5, 5, 5}},
 		{"a list repeats its last", Retry{Backoff: List, Delays: []Duration{7, 0, 9}}, []Duration{7, 0, 9, 9}},
