@@ -109,7 +109,7 @@ func (a *API) submitBatch(w *response, r *http.Request, q *query) error {
 }
 
 func decodeBatchItem(p path, raw []byte, now job.Time) (*command.Submit, error) {
-	if f := checkJSON(raw); f != nil {
+	if f := checkJSON("the job", raw); f != nil {
 		return nil, f
 	}
 	s, err := decodeSubmission(p, raw)
@@ -142,7 +142,7 @@ func (a *API) readBatch(w *response, r *http.Request, limit int64) ([][]byte, er
 		}
 		return items, nil
 	}
-	if f := checkJSON(body); f != nil {
+	if f := checkJSON("the body", body); f != nil {
 		return nil, f
 	}
 	body = trim(body)

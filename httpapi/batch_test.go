@@ -76,6 +76,10 @@ func TestBatch_NDJSON(t *testing.T) {
 	if want := "201 400invalid_json 400invalid_utf8 201"; strings.Join(got, " ") != want && strings.ReplaceAll(strings.Join(got, ","), " ", "") != "201,400invalid_json,400invalid_utf8,201" {
 		t.Errorf("got %q", got)
 	}
+	// Its lines and columns are not those of the body.
+	if p := a.Items[1].Problem; p == nil || !strings.HasPrefix(p.Detail, "the job is not valid JSON") {
+		t.Errorf("%+v", p)
+	}
 	b.post("/v1/jobs/batch?atomic=true", body, "Content-Type", "application/x-ndjson").problem(400, "invalid_json")
 }
 

@@ -47,7 +47,7 @@ func BenchmarkDecodeSubmission(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(int64(len(raw)))
 	for b.Loop() {
-		if checkJSON(raw) != nil {
+		if checkJSON("the body", raw) != nil {
 			b.Fatal("not JSON")
 		}
 		if _, err := decodeSubmission(path{}, raw); err != nil {

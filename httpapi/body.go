@@ -126,7 +126,7 @@ func (a *API) object(w *response, r *http.Request, limit int64, optional bool, n
 	if optional && len(trim(b.Bytes())) == 0 {
 		return nil
 	}
-	if f := checkJSON(b.Bytes()); f != nil {
+	if f := checkJSON("the body", b.Bytes()); f != nil {
 		return f
 	}
 	var d decoder

@@ -201,7 +201,7 @@ func FuzzDecodeSubmission(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if checkJSON(raw) != nil {
+		if checkJSON("the body", raw) != nil {
 			return
 		}
 		s, err := decodeSubmission(path{}, raw)

@@ -101,6 +101,9 @@ func invalidFields(code string, fields []job.FieldError) *fault {
 	if n := len(fields); n > 1 {
 		detail = fmt.Sprintf("%d things in the request are wrong", n)
 	}
+	if len(fields) == maxFieldErrors {
+		detail = "at least " + detail // the decoder says no more
+	}
 	return &fault{public: job.Errorf(job.Invalid, code, "%s", detail), fields: fields}
 }
 

@@ -90,27 +90,31 @@ func (q *query) eventFilter() eventFilter {
 }
 
 // eventsAfter reads where to begin.
-func (a *API) eventsAfter(r *http.Request, q *query, follow bool) job.EventID {
-	text, _ := q.text("after")
-	if id := r.Header.Get("Last-Event-ID"); id != "" {
-		text = id
+func (a *API) eventsAfter(r *http.Request, q *query, follow bool) (job.EventID, error) {
+	if text := r.Header.Get("Last-Event-ID"); text != "" {
+		id, err := job.ParseEventID(text)
+		if err != nil {
+			return id, headerInvalid("Last-Event-ID", err.Error())
+		}
+		return id, nil
 	}
+	text, _ := q.text("after")
 	switch text {
 	case "latest":
-		return a.machine.LastEvent()
+		return a.machine.LastEvent(), nil
 	case "oldest":
-		return a.machine.FirstEvent()
+		return a.machine.FirstEvent(), nil
 	case "":
 		if follow {
-			return a.machine.LastEvent()
+			return a.machine.LastEvent(), nil
 		}
-		return a.machine.FirstEvent()
+		return a.machine.FirstEvent(), nil
 	}
 	id, err := job.ParseEventID(text)
 	if err != nil {
 		q.fail("invalid_value", "after", "%v", err)
 	}
-	return id
+	return id, nil
 }
 
 func (a *API) listEvents(w *response, r *http.Request, q *query) error {
@@ -128,7 +132,10 @@ func (a *API) listEvents(w *response, r *http.Request, q *query) error {
 	if follow && limited {
 		q.fail("invalid_value", "limit", "is for pages; a stream that is followed has none")
 	}
-	after := a.eventsAfter(r, q, follow)
+	after, err := a.eventsAfter(r, q, follow)
+	if err != nil {
+		return err
+	}
 	if err := q.err(); err != nil {
 		return err
 	}

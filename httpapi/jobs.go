@@ -125,6 +125,9 @@ func (a *API) getJob(w *response, r *http.Request, q *query) error {
 	}
 	wait := q.wait("wait")
 	least := uint64(q.number("min_index", 0, 0, 1<<62)) //nolint:gosec // not negative
+	if err := q.err(); err != nil {
+		return err
+	}
 	if wait > 0 && least > 0 {
 		// The wait is for the job's change, not for the node to catch up.
 		delete(q.values, "min_index")

@@ -77,6 +77,13 @@ func TestGetJob_waits_for_a_change(t *testing.T) {
 		}
 	}()
 	b.get(fmt.Sprintf("/v1/jobs/%d?min_index=%d", id, applied+3)).want(200)
+	if p := b.get(fmt.Sprintf("/v1/jobs/%d?min_index=-1", id)).problem(400, "out_of_range"); len(p.Errors) != 1 {
+		t.Errorf("one mistake is said as %+v", p.Errors)
+	}
+	many := `{"type":"echo"` + strings.Repeat(`,"no":1`, 50) + "}"
+	if p := b.post("/v1/jobs", many).problem(400, "unknown_field"); !strings.HasPrefix(p.Detail, "at least 20 things") {
+		t.Error(p.Detail)
+	}
 	b.get(fmt.Sprintf("/v1/queues?min_index=%d", applied+3)).want(200)
 }
 

@@ -11,11 +11,11 @@ import (
 // These functions walk JSON that checkJSON has found valid, without decoding it
 // and without allocating. They never read past the end, whatever they are given.
 
-// checkJSON says what is wrong with the text of a body; nil means that it is one
-// JSON value in valid UTF-8.
-func checkJSON(b []byte) *fault {
+// checkJSON says what is wrong with a text, which the answer calls what; nil means
+// that it is one JSON value in valid UTF-8.
+func checkJSON(what string, b []byte) *fault {
 	if len(trim(b)) == 0 {
-		return invalid("invalid_json", "the body is empty; it must be JSON")
+		return invalid("invalid_json", "%s is empty; it must be JSON", what)
 	}
 	if !utf8.Valid(b) {
 		at := 0
@@ -26,7 +26,7 @@ func checkJSON(b []byte) *fault {
 			}
 			at += n
 		}
-		return invalid("invalid_utf8", "the body is not valid UTF-8 at byte %d", at)
+		return invalid("invalid_utf8", "%s is not valid UTF-8 at byte %d", what, at)
 	}
 	if json.Valid(b) {
 		return nil
@@ -35,9 +35,9 @@ func checkJSON(b []byte) *fault {
 	err := json.Unmarshal(b, &ignored)
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		line, column := position(b, int(syntax.Offset))
-		return invalid("invalid_json", "the body is not valid JSON at line %d, column %d: %s", line, column, syntax.Error())
+		return invalid("invalid_json", "%s is not valid JSON at line %d, column %d: %s", what, line, column, syntax.Error())
 	}
-	return invalid("invalid_json", "the body is not valid JSON: %v", err)
+	return invalid("invalid_json", "%s is not valid JSON: %v", what, err)
 }
 
 // position turns an offset into line and column, counted from 1.

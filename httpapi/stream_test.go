@@ -284,6 +284,7 @@ func TestJobEvents(t *testing.T) {
 	b.get("/v1/jobs/99/events").problem(404, "job_not_found")
 	b.get("/v1/jobs/99/events", "Accept", "text/event-stream").problem(404, "job_not_found")
 	b.get(fmt.Sprintf("/v1/jobs/%d/events", id), "Last-Event-ID", "x").problem(400, "invalid_header")
+	b.get("/v1/events", "Last-Event-ID", "x").problem(400, "invalid_header")
 }
 
 // TestStreams_end_with_the_client leaves nothing behind.

@@ -126,7 +126,7 @@ func (a *API) readSubmission(w *response, r *http.Request) (*submission, string,
 		return nil, "", err
 	}
 	defer a.buffers.put(b)
-	if f := checkJSON(b.Bytes()); f != nil {
+	if f := checkJSON("the body", b.Bytes()); f != nil {
 		return nil, "", f
 	}
 	s, err := decodeSubmission(path{}, b.Bytes())
