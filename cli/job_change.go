@@ -29,7 +29,7 @@ func newJobCancel(a *app) *cobra.Command {
 func newJobRetry(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "retry ID...",
-		Short: "Run ended jobs again, or waiting ones now",
+		Short: "Run jobs again that ended badly, or wait between attempts",
 		Long: `Run jobs again that failed, timed out, expired or were cancelled, or run now
 those that wait between two attempts.`,
 		Args: takes(1, -1, "the ids of jobs"),
