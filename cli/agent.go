@@ -35,7 +35,7 @@ runs the command {"argv": [...]} without a shell.`,
 			}
 			cfg.Addrs, cfg.Version, cfg.DrainTimeout = a.nodes(), version(), drain.Duration()
 			cfg.Name = cmp.Or(cfg.Name, cfg.ID)
-			ag, err := newBuiltinAgent(cfg, exec)
+			ag, err := a.newBuiltinAgent(cfg, exec)
 			if err != nil {
 				return usagef("%s", err)
 			}

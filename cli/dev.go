@@ -58,7 +58,7 @@ as it does in a cluster.`,
 // dev runs the agent beside the node until ctx ends.
 func (a *app) dev(ctx context.Context, s *server.Server, cfg server.Config, opts devOptions) error {
 	url := localURL(s.Addr())
-	ag, err := newBuiltinAgent(agent.Config{
+	ag, err := a.newBuiltinAgent(agent.Config{
 		Addrs: []string{url}, Token: cfg.Token, ID: "dev", Name: "dev", Slots: opts.slots, Version: version(),
 		DrainTimeout: devDrain, Log: cfg.Log.With(slog.String("part", "agent")),
 	}, opts.exec)

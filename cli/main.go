@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/orrery-io/orrery/agent/builtin"
 )
 
 // Main runs the program and returns its exit code. The first Ctrl-C, or SIGTERM,
@@ -15,13 +17,17 @@ func Main() int {
 	defer cancel(nil)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	programs := new(builtin.Programs)
 	go func() {
 		<-signals
-		// From here on the signals do what they do by default: end the process.
-		signal.Stop(signals)
 		cancel(errInterrupted)
+		<-signals
+		// The programs that jobs run here would go on without the agent, while their
+		// jobs are given to another one.
+		programs.KillAll()
+		os.Exit(exitInterrupted)
 	}()
-	return Run(ctx, Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv}, os.Args[1:])
+	return Run(ctx, Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Programs: programs}, os.Args[1:])
 }
 
 // Env is what a command sees of the process.
@@ -30,12 +36,15 @@ type Env struct {
 	Out, Err io.Writer
 	// Getenv is os.Getenv, or less.
 	Getenv func(string) string
+	// Programs are those that the jobs of an agent in this process run; nil when
+	// nobody has to know.
+	Programs *builtin.Programs
 }
 
 // Run runs one command line, without the program's name, and returns the exit
 // code. It returns soon after ctx has ended.
 func Run(ctx context.Context, env Env, args []string) int {
-	a := &app{in: env.In, out: env.Out, err: env.Err, getenv: env.Getenv}
+	a := &app{in: env.In, out: env.Out, err: env.Err, getenv: env.Getenv, programs: env.Programs}
 	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetIn(env.In)

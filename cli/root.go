@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/orrery-io/orrery/agent/builtin"
 	"github.com/orrery-io/orrery/client"
 	"github.com/orrery-io/orrery/server"
 	"github.com/spf13/cobra"
@@ -17,6 +18,7 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 	getenv   func(string) string
+	programs *builtin.Programs
 
 	addrs     []string
 	tokenFile string

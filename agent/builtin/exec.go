@@ -29,6 +29,9 @@ type ExecConfig struct {
 	// bytes: the first and the last half of it are kept. Zero means 256 KiB. All of
 	// it goes to the job's log.
 	MaxOutput int
+	// Programs gets to know the programs that run, so that they can be killed with
+	// the agent's own process. Nil means that nobody asks.
+	Programs *Programs
 }
 
 // RegisterExec gives a the handler exec, which lets anybody who may submit jobs run
@@ -48,7 +51,7 @@ type ExecConfig struct {
 // SIGTERM and after the grace SIGKILL. What it leaves behind in the group when it
 // ends is killed.
 func RegisterExec(a *agent.Agent, cfg ExecConfig) {
-	r := runner{grace: cmp.Or(cfg.Grace, 5*time.Second), maxOutput: cmp.Or(cfg.MaxOutput, 256<<10)}
+	r := runner{grace: cmp.Or(cfg.Grace, 5*time.Second), maxOutput: cmp.Or(cfg.MaxOutput, 256<<10), programs: cmp.Or(cfg.Programs, new(Programs))}
 	agent.Handle(a, "exec", r.run)
 }
 
@@ -72,6 +75,7 @@ type output struct {
 type runner struct {
 	grace     time.Duration
 	maxOutput int
+	programs  *Programs
 }
 
 var errOwnTimeout = errors.New("the program took longer than the payload's timeout")
@@ -97,11 +101,12 @@ func (r runner) run(ctx context.Context, j *agent.Job[job.JSON]) (job.JSON, erro
 	ended := make(chan struct{})
 	cmd := r.prepare(ctx, &c, j.RawJob, ended)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
-	if err := cmd.Start(); err != nil {
+	if err := r.programs.start(cmd); err != nil {
 		return nil, &agent.Error{Kind: "not_started", Message: explainStart(&c, err), Err: err}
 	}
 	err := cmd.Wait()
 	close(ended)
+	r.programs.ended(cmd.Process)
 	killGroup(cmd.Process)
 	stdout.flush()
 	stderr.flush()
