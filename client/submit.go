@@ -35,7 +35,8 @@ type Submission struct {
 	Timeout job.Duration `json:"timeout,omitempty"`
 	// ExpiresIn ends the job as expired when it was not started by then.
 	ExpiresIn job.Duration `json:"expires_in,omitempty"`
-	// Lease is how long an agent may be silent before its attempt counts as lost.
+	// Lease is how long an agent may be silent before its attempt counts as lost,
+	// when that shall be longer than the node's own lease (15 s).
 	Lease         job.Duration      `json:"lease,omitempty"`
 	Tags          []string          `json:"tags,omitempty"`
 	Metadata      map[string]string `json:"metadata,omitempty"`

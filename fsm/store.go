@@ -282,9 +282,13 @@ func explain(path string, err error) error {
 	text := strings.TrimSpace(e.Error())
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_FULL:
-		return fmt.Errorf("%w (%s)", job.Errorf(job.Unavailable, "disk_full",
-			"the disk that holds %s is full; free some space and start this node again, nothing was damaged", path), text)
+		return fmt.Errorf("%w (%s)", errDiskFull(path), text)
 	case sqlite3.SQLITE_IOERR:
+		// With its own files SQLite says so when there is no room for the shared
+		// memory of the write-ahead log.
+		if diskFull(path) {
+			return fmt.Errorf("%w (%s)", errDiskFull(path), text)
+		}
 		return fmt.Errorf("%w (%s)", job.Errorf(job.Unavailable, "disk_error",
 			"the disk that holds %s reports an error; check the disk and start this node again", path), text)
 	case sqlite3.SQLITE_NOTADB:
@@ -301,4 +305,9 @@ func explain(path string, err error) error {
 	default:
 		return err
 	}
+}
+
+func errDiskFull(path string) *job.Error {
+	return job.Errorf(job.Unavailable, "disk_full",
+		"the disk that holds %s is full; free some space and start this node again, nothing was damaged", path)
 }

@@ -158,7 +158,7 @@ func fieldDocs() map[string]map[string]string {
 			"priority":         "0 to 9, higher first.",
 			"max_attempts":     "How many executions may fail or time out.",
 			"timeout":          "Bounds one attempt.",
-			"lease":            "How long the agent may be silent before the attempt is lost.",
+			"lease":            "How long the agent may be silent before the attempt is lost; it lengthens the node's own lease (15s) and never shortens it.",
 			"expires_at":       "The job ends as expired when it was not started by then.",
 			"run_at":           "When the job may first run.",
 			"state":            "Where the job stands.",

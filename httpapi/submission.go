@@ -22,7 +22,7 @@ type Submission struct {
 	MaxAttempts    int               `json:"max_attempts,omitempty" doc:"How many executions may fail or time out. 1 means that the job runs at most once." minimum:"1" maximum:"100" default:"5"`
 	Retry          RetryPolicy       `json:"retry,omitzero" doc:"The delays between attempts."`
 	Timeout        durationText      `json:"timeout,omitzero" doc:"Bounds one attempt; without it there is no limit."`
-	Lease          durationText      `json:"lease,omitzero" doc:"How long the agent may be silent before the attempt is lost; at least 2s."`
+	Lease          durationText      `json:"lease,omitzero" doc:"How long the agent may be silent before the attempt is lost; it lengthens the node's own lease (15s) and never shortens it. At least 2s."`
 	ExpiresIn      durationText      `json:"expires_in,omitzero" doc:"The job ends as expired when it was not started within this time."`
 	StartBy        momentText        `json:"start_by,omitzero" doc:"The job ends as expired when it was not started by then, instead of expires_in."`
 	Tags           []string          `json:"tags,omitempty" doc:"Words to find the job by." maxItems:"32"`

@@ -58,7 +58,8 @@ type Spec struct {
 	// Timeout bounds one attempt; zero means no limit.
 	Timeout Duration `json:"timeout,omitempty" msg:"to,omitempty"`
 	// Lease is how long an agent may be silent before its attempt is lost; zero
-	// means the node's default (15 s).
+	// means the node's default (15 s). It lengthens that of the agent's session and
+	// never shortens it: one heartbeat renews all that an agent has.
 	Lease Duration `json:"lease,omitempty" msg:"le,omitempty"`
 	// ExpiresAt is the deadline for the first start; zero means none.
 	ExpiresAt Time `json:"expires_at,omitempty,omitzero" msg:"ex,omitempty"`

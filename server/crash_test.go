@@ -305,6 +305,17 @@ func TestFullDisk(t *testing.T) {
 	if node.err == nil || !containsAll(node.stderr.String(), "full", "space") {
 		t.Fatalf("ended with %v; it does not say that the disk is full:\n%s", node.err, node.stderr)
 	}
+	// A start with no room at all says the same.
+	filler := filepath.Join(disk, "filler")
+	if err := os.WriteFile(filler, make([]byte, 64<<20), 0o600); err == nil {
+		t.Fatal("the disk is not full")
+	}
+	if says := refusal(ctx, t, env...); !containsAll(says, "full", "space") {
+		t.Errorf("started on a full disk it says:\n%s", says)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
 	if err := growMount(ctx, disk, "512m"); err != nil {
 		t.Fatal(err)
 	}

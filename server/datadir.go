@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,6 +51,10 @@ func openDataDir(path, version string) (*dataDir, error) {
 	if err := os.MkdirAll(abs, 0o700); err != nil {
 		return nil, explainPath(abs, err)
 	}
+	// A folder that is somebody else's gets no file of ours.
+	if err := checkOurs(abs); err != nil {
+		return nil, err
+	}
 	lock, err := os.OpenFile(filepath.Join(abs, "LOCK"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, explainPath(abs, err)
@@ -89,9 +94,6 @@ func (d *dataDir) loadIdentity(version string) error {
 	b, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if err := d.checkNew(); err != nil {
-			return err
-		}
 		d.id = identity{Layout: layout, Node: "n-" + strings.ToLower(rand.Text()[:10]), Version: version}
 		return d.save()
 	case err != nil:
@@ -106,20 +108,23 @@ func (d *dataDir) loadIdentity(version string) error {
 	return nil
 }
 
-// checkNew refuses to make a node out of a folder that has parts of one, or that
+// checkOurs refuses to make a node out of a folder that has parts of one, or that
 // is full of something else.
-func (d *dataDir) checkNew() error {
-	entries, err := os.ReadDir(d.path)
+func checkOurs(path string) error {
+	entries, err := os.ReadDir(path)
 	if err != nil {
-		return explainPath(d.path, err)
+		return explainPath(path, err)
+	}
+	if slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "node.json" }) {
+		return nil
 	}
 	for _, e := range entries {
 		switch e.Name() {
 		case "LOCK", "node.json.new", "lost+found":
 		case "db", "raft":
-			return fmt.Errorf("the data folder %s has a %s folder but no node.json, so it is not known whose it is; put node.json back from a backup, or name an empty folder with --data DIR", d.path, e.Name())
+			return fmt.Errorf("the data folder %s has a %s folder but no node.json, so it is not known whose it is; put node.json back from a backup, or name an empty folder with --data DIR", path, e.Name())
 		default:
-			return fmt.Errorf("the folder %s is no data folder and not empty (it has %s); name an empty one with --data DIR", d.path, e.Name())
+			return fmt.Errorf("the folder %s is no data folder and not empty (it has %s); name an empty one with --data DIR", path, e.Name())
 		}
 	}
 	return nil

@@ -93,6 +93,9 @@ func TestDataDir(t *testing.T) {
 		path := t.TempDir()
 		write(t, filepath.Join(path, "thesis.txt"), "")
 		refused(t, path, "not empty", "thesis.txt", "--data")
+		if left, err := os.ReadDir(path); err != nil || len(left) != 1 {
+			t.Fatalf("the folder has %v, %v; nothing may be left in it", left, err)
+		}
 	})
 	t.Run("a database without an identity is refused", func(t *testing.T) {
 		t.Parallel()

@@ -175,6 +175,19 @@ func launch(t *testing.T, role string, env ...string) *child {
 	return nil
 }
 
+// refusal runs a node that is expected to refuse to start, and returns what it
+// says.
+func refusal(ctx context.Context, t *testing.T, env ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), append(env, roleEnv+"=node")...)
+	out, err := cmd.CombinedOutput()
+	if _, ok := errors.AsType[*exec.ExitError](err); !ok {
+		t.Fatalf("want a refusal, got %v", err)
+	}
+	return string(out)
+}
+
 // kill is kill -9, and waits until the process is gone.
 func (c *child) kill() {
 	_ = c.cmd.Process.Kill()
