@@ -85,7 +85,7 @@ func (b *bench) tick() todo {
 	})
 	if b.linked && !b.queue.empty() {
 		b.fill()
-		if b.running >= b.slots && now.Sub(b.begun) >= handBackAfter {
+		if b.running >= b.slots && now.Sub(b.begun) >= handBackAfter && b.lease.valid(0, now) {
 			b.handBack("every slot has been taken for long", func(at *attempt) bool { return b.queue.has(at) })
 		}
 	}
@@ -155,6 +155,9 @@ func (b *bench) answer(beat *wire.Beat) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.drop(beat.Drop) // before anything of it can begin
+	if now := b.now(); !b.lease.valid(0, now) {
+		b.begun = now // nothing could begin until now, however many slots were free
+	}
 	b.lease.answered(beat.Seq)
 	b.fill()
 }
