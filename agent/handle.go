@@ -151,29 +151,9 @@ func encodeResult(r *wire.Result, out any) error {
 		r.Result = nil
 		return Permanent(&Error{Kind: "bad_result", Message: "the result is not valid JSON"})
 	}
-	if d := depth(r.Result); d > job.MaxDepth {
+	if d := r.Result.Depth(); d > job.MaxDepth {
 		r.Result = nil
 		return Permanent(&Error{Kind: "bad_result", Message: fmt.Sprintf("the result is nested %d levels deep; the limit is %d", d, job.MaxDepth)})
 	}
 	return nil
-}
-
-// depth returns the nesting depth of valid JSON.
-func depth(j []byte) int {
-	most, now, inString := 0, 0, false
-	for i := 0; i < len(j); i++ {
-		switch c := j[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case inString:
-		case c == '{' || c == '[':
-			now++
-			most = max(most, now)
-		case c == '}' || c == ']':
-			now--
-		}
-	}
-	return most
 }

@@ -60,16 +60,6 @@ func stateNames() []string {
 // maxText bounds the text that is searched for, in bytes.
 const maxText = 200
 
-// parseFilter reads a filter that is a text of its own.
-func parseFilter(text string, now job.Time) (fsm.JobFilter, error) {
-	q, err := parseQuery(text, filterNames())
-	if err != nil {
-		return fsm.JobFilter{}, err
-	}
-	f := q.filter(now)
-	return f, q.err()
-}
-
 // filter reads the filter among a request's parameters.
 func (q *query) filter(now job.Time) (f fsm.JobFilter) {
 	for _, s := range q.list("state") {

@@ -217,3 +217,13 @@ func TestListJobs_large_payloads(t *testing.T) {
 		t.Errorf("%d jobs", seen)
 	}
 }
+
+// parseFilter reads a filter that is a text of its own.
+func parseFilter(text string, now job.Time) (fsm.JobFilter, error) {
+	q, err := parseQuery(text, filterNames())
+	if err != nil {
+		return fsm.JobFilter{}, err
+	}
+	f := q.filter(now)
+	return f, q.err()
+}

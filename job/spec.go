@@ -92,7 +92,7 @@ func (s *Spec) Check() []FieldError {
 	if n := len(s.Payload) + len(s.PayloadBytes); n > MaxPayload {
 		bad("/payload", "is %d bytes; the limit is %d", n, MaxPayload)
 	}
-	if d := depth(s.Payload); d > MaxDepth {
+	if d := s.Payload.Depth(); d > MaxDepth {
 		bad("/payload", "is nested %d levels deep; the limit is %d", d, MaxDepth)
 	}
 	if s.Priority < 0 || s.Priority > MaxPriority {
@@ -202,8 +202,8 @@ func printable(s string) bool {
 	return true
 }
 
-// depth returns the nesting depth of valid JSON.
-func depth(j JSON) int {
+// Depth returns how deep valid JSON is nested; zero for a scalar or nothing.
+func (j JSON) Depth() int {
 	most, now, inString := 0, 0, false
 	for i := 0; i < len(j); i++ {
 		switch c := j[i]; {
