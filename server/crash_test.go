@@ -310,7 +310,26 @@ func TestFullDisk(t *testing.T) {
 	if err := os.WriteFile(filler, make([]byte, 64<<20), 0o600); err == nil {
 		t.Fatal("the disk is not full")
 	}
-	if says := refusal(ctx, t, env...); !containsAll(says, "full", "space") {
+	empty := []string{dataEnv + "=" + filepath.Join(disk, "new"), httpEnv + "=" + addr}
+	if says := refusal(ctx, t, empty...); !containsAll(says, "full", "space") {
+		t.Errorf("started in an empty folder of a full disk it says:\n%s", says)
+	}
+	// Its own files may have room left for a start. Then it says so at the first
+	// write that needs more.
+	writing, stopWriting := context.WithCancel(ctx)
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for writing.Err() == nil {
+			j, err := c.Submit(writing, client.Submission{Type: "big", PayloadBytes: payload})
+			if err == nil {
+				acked = append(acked, j.ID)
+			}
+		}
+	})
+	says := refusal(ctx, t, env...)
+	stopWriting()
+	writer.Wait()
+	if !containsAll(says, "full", "space") {
 		t.Errorf("started on a full disk it says:\n%s", says)
 	}
 	if err := os.Remove(filler); err != nil {
