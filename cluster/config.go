@@ -69,6 +69,20 @@ type Config struct {
 	// means to wait until a leader adds this node.
 	Founders []raft.Server
 
+	// Found is called while the folder is empty, when Transport is set and Founders is
+	// empty: it waits until it is decided who begins the cluster. This node then writes
+	// the first entry when it gets founders, and waits to be added by a leader when it
+	// gets none. clusterID is the id of the new cluster. Nil means to wait for a leader.
+	Found func(ctx context.Context) (founders []raft.Server, clusterID string, err error)
+	// Peers reaches the other nodes; nil means that there are none.
+	Peers Peers
+	// Address is where the other nodes reach this one's Transport, HTTP where its API
+	// is; both as others see them.
+	Address, HTTP string
+	// Contacts returns the ids of nodes that may know the cluster, while this node is
+	// no member yet; nil means none.
+	Contacts func() []string
+
 	// HeartbeatTimeout is how long a follower hears nothing before it asks for an
 	// election; zero means 500ms. A node that is the only voter elects itself at once.
 	HeartbeatTimeout time.Duration

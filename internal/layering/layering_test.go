@@ -33,6 +33,10 @@ var layers = [][]string{
 	{"httpapi"},
 	{"httpapi/dashboard"},
 	{"cluster", "scheduler", "agentconn"},
+	{"cluster/gossip"},
+	{"cluster/link"},
+	{"cluster/port"},
+	{"cluster/keyring"},
 	{"fsm"},
 	{"command", "workflow"},
 	{"job", "wire", "cron"},
@@ -64,7 +68,7 @@ var pure = []string{"job", "wire", "cron", "command", "client", "agent"}
 
 // testOnly packages are imported by tests alone. They may import what the
 // layer "server" may, and server itself.
-var testOnly = []string{"internal/clustertest"}
+var testOnly = []string{"internal/clustertest", "chaos"}
 
 // aside are packages that are no part of the product: they import nothing of
 // ours and nobody imports them.
