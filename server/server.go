@@ -28,6 +28,34 @@ type Config struct {
 	// Token must come with every request when it is set. Without one the node
 	// listens on loopback addresses only.
 	Token string
+
+	// Cluster is the address for the other nodes, TCP and UDP; "" means that this
+	// node is alone. Port 0 takes a free one.
+	Cluster string
+	// Advertise and HTTPAdvertise are Cluster and the URL of the API as other nodes
+	// and agents reach them; "" means to derive them from the addresses.
+	Advertise, HTTPAdvertise string
+	// Join are cluster addresses of other nodes; one that lives is enough, and none is
+	// needed by a node that was a member before.
+	Join []string
+	// BootstrapExpect is how many new nodes begin a cluster together; 0 means that
+	// this node joins one that is there.
+	BootstrapExpect int
+	// KeyFile holds the cluster key; required with Cluster.
+	KeyFile string
+	// SnapshotThreshold is after how many bytes of log the log is cut; zero means
+	// 64 MiB.
+	SnapshotThreshold int64
+	// ElectionTimeout is how long a follower hears nothing from the leader before it
+	// asks for an election; zero means 500ms.
+	ElectionTimeout time.Duration
+	// CleanupAfter is how long a server may be gone before the leader removes it; zero
+	// means 72h, less than zero never.
+	CleanupAfter time.Duration
+	// BackupEvery is the time between two local backups; zero means 24h, less than
+	// zero none. BackupKeep is how many are kept; zero means 3.
+	BackupEvery time.Duration
+	BackupKeep  int
 	// Version is that of the program, for people and for the log.
 	Version string
 	// Lease is how long an agent may be silent before its work is given to
