@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"time"
 
 	"github.com/orrery-io/orrery/server"
 	"github.com/spf13/cobra"
@@ -39,6 +40,7 @@ give with --token-file.`,
 		},
 	}
 	nodeFlags(cmd, &cfg)
+	cmd.Flags().DurationVar(&cfg.Lease, "lease", 15*time.Second, "how long an agent may be silent before its work is given to another")
 	logs.declare(cmd, "info")
 	return cmd
 }
