@@ -82,6 +82,17 @@ type Config struct {
 	// Contacts returns the ids of nodes that may know the cluster, while this node is
 	// no member yet; nil means none.
 	Contacts func() []string
+	// Draining tells whether this node gives its agents away, Receiving how far a copy
+	// of the database has come that it receives (nil: none), Trouble what is wrong with
+	// its disk ("": nothing). Each may be nil.
+	Draining  func() bool
+	Receiving func() *Installing
+	Trouble   func() string
+	// CleanupAfter is how long a voter must have been silent before the leader removes
+	// it; zero means 72h, less than zero never. CleanupFloor is how many voters stay at
+	// least; zero means 3. A silent node that never became a voter goes after an hour.
+	CleanupAfter time.Duration
+	CleanupFloor int
 
 	// HeartbeatTimeout is how long a follower hears nothing before it asks for an
 	// election; zero means 500ms. A node that is the only voter elects itself at once.
@@ -149,6 +160,8 @@ func (cfg Config) withDefaults() (Config, error) {
 	cfg.HeartbeatTimeout = cmp.Or(cfg.HeartbeatTimeout, 500*time.Millisecond)
 	cfg.ElectionTimeout = cmp.Or(cfg.ElectionTimeout, 500*time.Millisecond)
 	cfg.LeaseTimeout = cmp.Or(cfg.LeaseTimeout, 250*time.Millisecond)
+	cfg.CleanupAfter = cmp.Or(cfg.CleanupAfter, 72*time.Hour)
+	cfg.CleanupFloor = cmp.Or(cfg.CleanupFloor, 3)
 	cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, 5*time.Second)
 	cfg.SnapshotInterval = cmp.Or(cfg.SnapshotInterval, 2*time.Minute)
 	cfg.SnapshotThreshold = cmp.Or(cfg.SnapshotThreshold, 64<<20)

@@ -28,6 +28,11 @@ type Member struct {
 	// when it last has.
 	Alive       bool      `json:"alive"`
 	LastContact time.Time `json:"last_contact,omitzero"`
+	// Trouble says what is wrong with its disk, "" when nothing is known to be.
+	Trouble string `json:"trouble,omitempty"`
+	// Stale is true when there was no leader to ask: this is what the node that was
+	// asked knows itself, and of the others it knows little.
+	Stale bool `json:"stale,omitempty"`
 	// Applied is how much of the log it has applied, Lag how many entries the leader
 	// is ahead of that.
 	Applied uint64 `json:"applied"`

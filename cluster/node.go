@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/orrery-io/orrery/command"
+	"github.com/orrery-io/orrery/fsm"
 	"github.com/orrery-io/orrery/internal/obs"
 	"github.com/orrery-io/orrery/job"
 )
@@ -27,6 +28,7 @@ type Node struct {
 	proposer  *proposer
 	transport raft.Transport
 	plan      plan
+	newest    int // schema that this program knows
 
 	raft     atomic.Pointer[raft.Raft] // nil until Run has started it
 	term     atomic.Uint64             // the term in which this node leads and takes proposals; zero: none
@@ -57,7 +59,7 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		cfg: cfg, log: cfg.Log.With(obs.Node(cfg.ID)), clock: &clock{}, transport: cfg.Transport,
+		cfg: cfg, log: cfg.Log.With(obs.Node(cfg.ID)), clock: &clock{}, transport: cfg.Transport, newest: fsm.NewestSchema,
 		reads: make(chan chan error), hung: make(chan struct{}), over: make(chan struct{}),
 	}
 	n.dead, n.fail = context.WithCancelCause(context.Background())

@@ -191,7 +191,7 @@ func (n *Node) carryOut(ctx context.Context, p plan) error {
 		}
 	}
 	if p.found {
-		return n.found()
+		return n.found(ctx)
 	}
 	if !p.mark {
 		return nil
@@ -203,24 +203,6 @@ func (n *Node) carryOut(ctx context.Context, p plan) error {
 		return nil
 	}
 	return n.snaps.mark(ctx, fsm.Marker{Index: applied, Term: term, ConfigurationIndex: index, Configuration: conf})
-}
-
-// found writes the first entry of a new cluster, if this node is one of its founders.
-func (n *Node) found() error {
-	founders := n.cfg.Founders
-	if n.cfg.Transport == nil {
-		founders = []raft.Server{{Suffrage: raft.Voter, ID: raft.ServerID(n.cfg.ID), Address: n.transport.LocalAddr()}}
-	}
-	if len(founders) == 0 {
-		return nil
-	}
-	if err := n.store.SetUint64(keyCurrentTerm, 1); err != nil {
-		return err
-	}
-	return n.store.StoreLog(&raft.Log{
-		Index: 1, Term: 1, Type: raft.LogConfiguration,
-		Data: raft.EncodeConfiguration(raft.Configuration{Servers: founders}),
-	})
 }
 
 // lastCommand finds the newest command up to index, because markers are also set at

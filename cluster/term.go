@@ -2,14 +2,12 @@ package cluster
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/orrery-io/orrery/command"
-	"github.com/orrery-io/orrery/fsm"
 	"github.com/orrery-io/orrery/internal/obs"
 	"github.com/orrery-io/orrery/job"
 )
@@ -119,11 +117,15 @@ func (n *Node) prepareCluster(ctx context.Context, r *raft.Raft) error {
 	var items []command.Item
 	empty := n.cfg.Machine.ClusterID() == ""
 	single := len(r.GetConfiguration().Configuration().Servers) == 1
-	if n.cfg.Machine.SchemaVersion() < fsm.NewestSchema && (empty || single) {
-		items = append(items, command.Item{Command: &command.Migrate{To: fsm.NewestSchema}})
+	if n.cfg.Machine.SchemaVersion() < n.newest && (empty || single) {
+		items = append(items, command.Item{Command: &command.Migrate{To: n.newest}})
 	}
 	if empty {
-		items = append(items, command.Item{Command: &command.Init{ClusterID: newClusterID()}})
+		id, err := n.foundedAs()
+		if err != nil {
+			return err
+		}
+		items = append(items, command.Item{Command: &command.Init{ClusterID: id}})
 	}
 	if len(items) == 0 {
 		return nil
@@ -147,6 +149,3 @@ func (n *Node) prepareCluster(ctx context.Context, r *raft.Raft) error {
 	}
 	return nil
 }
-
-// newClusterID returns a random name of 26 letters and digits.
-func newClusterID() string { return rand.Text() }

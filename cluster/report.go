@@ -1,0 +1,116 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/orrery-io/orrery/command"
+	"github.com/orrery-io/orrery/job"
+)
+
+// The methods with which nodes ask each other about membership. Bodies are JSON, so
+// that versions that know more or less understand each other.
+const (
+	methodStatus   = "cluster.status"   // to any node: how do you stand
+	methodJoin     = "cluster.join"     // to any member: I want to be one, or have moved
+	methodAdmit    = "cluster.admit"    // to the leader: the same
+	methodMembers  = "cluster.members"  // to the leader
+	methodRemove   = "cluster.remove"   // to the leader
+	methodTransfer = "cluster.transfer" // to the leader
+	methodRemoved  = "cluster.removed"  // from the leader: you are no member any more
+)
+
+// protocol is the version of what nodes say to each other and of how the log is
+// written. Nodes of different protocols don't form a cluster; commands and rows have
+// versions of their own and may differ.
+const protocol = 1
+
+func (n *Node) memberHandlers() map[string]Handler {
+	return map[string]Handler{
+		methodStatus: answer(func(context.Context, string, struct{}) (report, error) { return n.report(), nil }),
+	}
+}
+
+// answer makes a Handler of a function of values.
+func answer[Q, A any](f func(ctx context.Context, from string, q Q) (A, error)) Handler {
+	return func(ctx context.Context, from string, body []byte) ([]byte, error) {
+		var q Q
+		if len(body) > 0 {
+			if err := json.Unmarshal(body, &q); err != nil {
+				return nil, job.Errorf(job.Invalid, "bad_request", "node %s sent what this version doesn't understand: %v", from, err)
+			}
+		}
+		a, err := f(ctx, from, q)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(a)
+	}
+}
+
+// request asks another node.
+func request[A any](ctx context.Context, p Peers, node, method string, q any) (a A, err error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return a, err
+	}
+	b, err := p.Call(ctx, node, method, body)
+	if err != nil {
+		return a, err
+	}
+	if err := json.Unmarshal(b, &a); err != nil {
+		return a, fmt.Errorf("answer of node %s to %s: %w", node, method, err)
+	}
+	return a, nil
+}
+
+// report is what a node says of itself when the leader asks.
+type report struct {
+	ID      string `json:"id"`
+	Cluster string `json:"cluster,omitempty"`
+	State   string `json:"state"`
+	Term    uint64 `json:"term"`
+	Applied uint64 `json:"applied"`
+	LogLast uint64 `json:"log_last"`
+	Version string `json:"version,omitempty"`
+	// Schema is the newest schema that the program knows, Commands its newest command.
+	Schema   int    `json:"schema"`
+	Commands int    `json:"commands"`
+	Address  string `json:"address,omitempty"`
+	HTTP     string `json:"http,omitempty"`
+	Draining bool   `json:"draining,omitempty"`
+	// Installing is set while it receives a copy of the database.
+	Installing *Installing `json:"installing,omitempty"`
+	// Trouble says what is wrong with its disk, "" when nothing is.
+	Trouble string `json:"trouble,omitempty"`
+}
+
+// report describes this node.
+func (n *Node) report() report {
+	st := n.Status()
+	rep := report{
+		ID: st.ID, Cluster: st.ClusterID, State: st.State, Term: st.Term, Applied: st.Applied, LogLast: st.LogLast,
+		Version: n.cfg.Version, Schema: n.newest, Commands: newestCommand(),
+		Address: n.cfg.Address, HTTP: n.cfg.HTTP,
+	}
+	if n.cfg.Draining != nil {
+		rep.Draining = n.cfg.Draining()
+	}
+	if n.cfg.Receiving != nil {
+		rep.Installing = n.cfg.Receiving()
+	}
+	if n.cfg.Trouble != nil {
+		rep.Trouble = n.cfg.Trouble()
+	}
+	return rep
+}
+
+// newestCommand is the highest kind of command that this program knows.
+func newestCommand() int {
+	k := command.Kind(1)
+	for command.New(k+1) != nil {
+		k++
+	}
+	return int(k)
+}
