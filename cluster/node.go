@@ -250,6 +250,8 @@ type Status struct {
 	Servers  []Server `json:"servers"`
 	// LastContact is when the leader was last heard of; zero on the leader itself.
 	LastContact time.Time `json:"last_contact,omitzero"`
+	// Installing is set while this node receives a copy of the database.
+	Installing *Installing `json:"installing,omitempty"`
 }
 
 // Status returns how the node stands. Before Run and after it most of it is empty.

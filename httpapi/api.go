@@ -46,6 +46,13 @@ type Config struct {
 	Node      Node
 	Scheduler Scheduler
 	Hub       Hub
+	// Cluster are the nodes together; nil refuses all that is asked of them.
+	Cluster Cluster
+	// Draining tells whether this node gives its agents away; nil means never.
+	Draining func() bool
+	// Scratch is a folder for bodies that are too large for memory, on the disk of the
+	// data folder; "" means the system's. What is found in it at a start can be removed.
+	Scratch string
 	// Token must come with every request but those for health and documentation.
 	// Without one the node answers to loopback names only.
 	Token string
@@ -70,6 +77,9 @@ type API struct {
 	node      Node
 	scheduler Scheduler
 	hub       Hub
+	cluster   Cluster
+	draining  func() bool
+	scratch   string
 	version   string
 	gatherer  prometheus.Gatherer
 	log       *slog.Logger
@@ -82,6 +92,8 @@ type API struct {
 	routes []route
 	// document is the OpenAPI document, made when somebody asks for it.
 	document func() ([]byte, error)
+	// restoring is held while a restore is taken: there is room for one.
+	restoring sync.Mutex
 
 	mu sync.Mutex
 	// streams are the cancel functions of what open has returned.
@@ -97,6 +109,9 @@ func New(cfg Config) *API {
 		node:      cfg.Node,
 		scheduler: cfg.Scheduler,
 		hub:       cfg.Hub,
+		cluster:   cfg.Cluster,
+		draining:  cfg.Draining,
+		scratch:   cfg.Scratch,
 		version:   cfg.Version,
 		gatherer:  cfg.Gatherer,
 		log:       cfg.Log,
@@ -106,6 +121,9 @@ func New(cfg Config) *API {
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
+	}
+	if a.draining == nil {
+		a.draining = func() bool { return false }
 	}
 	if a.gatherer == nil {
 		a.gatherer = prometheus.NewRegistry()
@@ -137,7 +155,7 @@ func (a *API) allRoutes() []route {
 	var all []route
 	for _, some := range [][]route{
 		a.submitRoutes(), a.jobRoutes(), a.historyRoutes(), a.queueRoutes(), a.deadLetterRoutes(),
-		a.agentRoutes(), a.eventRoutes(), a.nodeRoutes(),
+		a.agentRoutes(), a.eventRoutes(), a.clusterRoutes(), a.nodeRoutes(),
 	} {
 		all = append(all, some...)
 	}

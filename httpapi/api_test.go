@@ -31,6 +31,8 @@ type testNode struct {
 	err    error
 	status cluster.Status
 	reads  int
+	// onRead is called by ReadIndex; nil does nothing.
+	onRead func(ctx context.Context) error
 }
 
 func (n *testNode) Propose(_ context.Context, items ...command.Item) ([]command.Result, error) {
@@ -53,7 +55,12 @@ func (n *testNode) Propose(_ context.Context, items ...command.Item) ([]command.
 	return results[0], nil
 }
 
-func (n *testNode) ReadIndex(context.Context) (uint64, error) {
+func (n *testNode) ReadIndex(ctx context.Context) (uint64, error) {
+	if n.onRead != nil {
+		if err := n.onRead(ctx); err != nil {
+			return 0, err
+		}
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.reads++
@@ -114,7 +121,7 @@ func setup(t testing.TB, change ...func(*Config)) *testBundle {
 		}
 	})
 	b := &testBundle{t: t, node: &testNode{machine: m}, loads: testLoads{}, reg: prometheus.NewRegistry()}
-	b.node.status = cluster.Status{ID: "n1", Leader: "n1", State: "leader", Servers: []cluster.Server{{ID: "n1", Voter: true}}}
+	b.node.status = cluster.Status{ID: "n1", ClusterID: "c1", Leader: "n1", State: "leader", Servers: []cluster.Server{{ID: "n1", Voter: true}}}
 	b.hub = agentconn.New(agentconn.Config{Node: "n1", ToLeader: func(envs []wire.Envelope) {}})
 	cfg := Config{Machine: m, Node: b.node, Scheduler: b.loads, Hub: b.hub, Version: "1.2.3", Gatherer: b.reg, Registerer: b.reg}
 	for _, c := range change {

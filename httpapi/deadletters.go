@@ -314,6 +314,12 @@ func (a *API) changeDead(w *response, r *http.Request, s *selection, make func([
 		res.Changed += int64(result.Count)
 		return err
 	}
+	// What is selected is what is dead in the cluster, not what this node has heard of.
+	limit, cancel := context.WithTimeout(ctx, proposeTime)
+	defer cancel()
+	if _, err := a.node.ReadIndex(limit); err != nil {
+		return err
+	}
 	if s.hasIDs {
 		err = a.eachDeadID(ctx, s.ids, change)
 	} else {

@@ -24,7 +24,7 @@ func (a *API) eventRoutes() []route {
 		method: http.MethodGet, path: "/v1/events", id: "listEvents", tag: "events",
 		summary: "Read or follow the feed of everything that happens",
 		doc:     "The order and the ids are the same on every node, so a listener resumes on any of them. With Accept: text/event-stream or application/x-ndjson it is a stream. Without after, a stream that is followed begins with what happens next, and a page with the oldest event that is kept.",
-		params: []param{
+		params: slices.Concat([]param{
 			{name: "after", kind: "string", doc: "Begin after this event; oldest or latest.", example: "1234.0"},
 			{name: "types", kind: "list", doc: "Only these types; job.* stands for all that begin so.", example: "job.completed,job.failed"},
 			{name: "queue", kind: "list", doc: "Only events of jobs of these queues, and of the queues themselves."},
@@ -33,7 +33,7 @@ func (a *API) eventRoutes() []route {
 			{name: "limit", kind: "integer", doc: "How many events a page has at most, 1 to 5000; 100 by default as JSON, all that there are as a stream."},
 			{name: "follow", kind: "boolean", doc: "Go on with what happens. By default only as text/event-stream."},
 			{name: "Last-Event-ID", in: "header", kind: "string", doc: "The same as after, as an EventSource sends it."},
-		},
+		}, readParams()),
 		answers: []answer{{
 			status: http.StatusOK, doc: "The events.", body: typeOf[EventList](),
 			media: map[string]string{typeSSE: "One server-sent event each: id, event = its type, data = the event.", typeNDJSON: "One event on each line; empty lines keep the connection alive."},
@@ -132,6 +132,9 @@ func (a *API) listEvents(w *response, r *http.Request, q *query) error {
 	if follow && limited {
 		q.fail("invalid_value", "limit", "is for pages; a stream that is followed has none")
 	}
+	if err := a.fresh(r.Context(), w, q, false); err != nil {
+		return err
+	}
 	after, err := a.eventsAfter(r, q, follow)
 	if err != nil {
 		return err
@@ -139,8 +142,6 @@ func (a *API) listEvents(w *response, r *http.Request, q *query) error {
 	if err := q.err(); err != nil {
 		return err
 	}
-	applied, _ := a.machine.Applied()
-	w.index(applied)
 	if follow {
 		return a.followEvents(w, r, format, after, filter)
 	}

@@ -58,13 +58,13 @@ func (a *API) historyRoutes() []route {
 			method: http.MethodGet, path: "/v1/jobs/{id}/logs", id: "getJobLogs", tag: "jobs",
 			summary: "Read or follow what a job logs",
 			doc:     "Lines are shown live and kept, up to a bound for each attempt. Followed, the stream goes on through all attempts to come until the job ends.",
-			params: []param{
+			params: slices.Concat([]param{
 				{name: "attempt", kind: "integer", doc: "Which attempt; the newest by default."},
 				{name: "tail", kind: "integer", doc: "Begin so many lines before the end."},
 				{name: "after", kind: "integer", doc: "Begin after the line with this number."},
 				{name: "limit", kind: "integer", def: 1000, doc: "How many lines at most, 1 to 10000."},
 				follow, resume,
-			},
+			}, readParams()),
 			answers: []answer{{
 				status: http.StatusOK, doc: "The lines.", body: typeOf[JobLog](),
 				media: map[string]string{
@@ -80,7 +80,7 @@ func (a *API) historyRoutes() []route {
 		{
 			method: http.MethodGet, path: "/v1/jobs/{id}/events", id: "getJobEvents", tag: "jobs",
 			summary: "Read or follow what happens to a job",
-			params:  []param{follow, resume},
+			params:  slices.Concat([]param{follow, resume}, readParams()),
 			answers: []answer{{
 				status: http.StatusOK, doc: "The events.", body: typeOf[JobEvents](),
 				media: map[string]string{
@@ -152,15 +152,16 @@ func (a *API) getLogs(w *response, r *http.Request, q *query) error {
 	if err := q.err(); err != nil {
 		return err
 	}
-	j, err := a.machine.Job(r.Context(), id)
+	if err := a.fresh(r.Context(), w, q, false); err != nil {
+		return err
+	}
+	j, err := a.jobNow(r.Context(), id)
 	if err != nil {
 		return unknownJob(id, err)
 	}
 	if req.attempt > j.Attempt() {
 		return job.Errorf(job.NotFound, "attempt_not_found", "job %d has no attempt %d; it had %d", id, req.attempt, j.Attempt())
 	}
-	applied, _ := a.machine.Applied()
-	w.index(applied)
 	if follow {
 		return a.followLog(w, r, format, req)
 	}
@@ -227,8 +228,12 @@ func (a *API) getJobEvents(w *response, r *http.Request, q *query) error {
 			return headerInvalid("Last-Event-ID", err.Error())
 		}
 	}
-	applied, _ := a.machine.Applied()
-	w.index(applied)
+	if err := a.fresh(r.Context(), w, q, false); err != nil {
+		return err
+	}
+	if _, err := a.jobNow(r.Context(), id); err != nil {
+		return unknownJob(id, err)
+	}
 	events, err := a.machine.JobEvents(r.Context(), id)
 	if err != nil {
 		return unknownJob(id, err)

@@ -135,16 +135,15 @@ func (a *API) getJob(w *response, r *http.Request, q *query) error {
 	if err := a.fresh(r.Context(), w, q, false); err != nil {
 		return err
 	}
-	var j *job.Job
+	j, err := a.jobNow(r.Context(), id)
 	switch {
+	case err != nil:
 	case wait > 0 && least > 0:
 		j, err = a.await(r.Context(), id, wait, false, func(j *job.Job) (bool, error) {
 			return lastChange(j) >= least || j.State.Terminal(), nil
 		})
-	case wait > 0:
+	case wait > 0 && !j.State.Terminal():
 		j, err = a.awaitEnd(r.Context(), id, wait)
-	default:
-		j, err = a.machine.Job(r.Context(), id)
 	}
 	if err != nil {
 		return unknownJob(id, err)

@@ -1,7 +1,10 @@
 package httpapi
 
 import (
+	"context"
 	_ "embed"
+	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -9,34 +12,6 @@ import (
 	"github.com/orrery-io/orrery/job"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
-
-// ClusterInfo is how the cluster looks from this node.
-type ClusterInfo struct {
-	ClusterID string `json:"cluster_id" doc:"Stays the same for the life of the cluster; empty until it has begun."`
-	Version   string `json:"version" doc:"Of the program on this node."`
-	Node      string `json:"node" doc:"The id of this node."`
-	Leader    string `json:"leader" doc:"The id of the node that decides; empty while there is none."`
-	State     string `json:"state" doc:"starting, follower, candidate, leader or stopped."`
-	Term      uint64 `json:"term" doc:"Counts leaderships."`
-	Commit    uint64 `json:"commit" doc:"Up to where the log is known to be decided."`
-	Applied   uint64 `json:"applied" doc:"Up to where this node has applied it."`
-	Synced    uint64 `json:"synced" doc:"Up to where it is in this node's database, on disk."`
-	Snapshot  uint64 `json:"snapshot" doc:"The index of the newest snapshot marker."`
-	LogFirst  uint64 `json:"log_first" doc:"The oldest entry of the log that is kept."`
-	LogLast   uint64 `json:"log_last" doc:"The newest entry of the log."`
-	// LastContact is zero on the leader.
-	LastContact time.Time        `json:"last_contact,omitzero" doc:"When the leader was last heard of."`
-	Servers     []cluster.Server `json:"servers" doc:"The members of the cluster."`
-}
-
-func clusterInfo(version string, st cluster.Status) *ClusterInfo {
-	return &ClusterInfo{
-		ClusterID: st.ClusterID, Version: version, Node: st.ID, Leader: st.Leader, State: st.State, Term: st.Term,
-		Commit: st.Commit, Applied: st.Applied, Synced: st.Synced, Snapshot: st.Snapshot,
-		LogFirst: st.LogFirst, LogLast: st.LogLast, LastContact: st.LastContact,
-		Servers: append([]cluster.Server{}, st.Servers...),
-	}
-}
 
 // Health is the answer of /healthz and /readyz.
 type Health struct {
@@ -53,18 +28,6 @@ func (a *API) nodeRoutes() []route {
 	metrics := promhttp.HandlerFor(a.gatherer, promhttp.HandlerOpts{})
 	return []route{
 		{
-			method: http.MethodGet, path: "/v1/cluster", id: "getCluster", tag: "node",
-			summary: "Get how the cluster looks from this node",
-			answers: []answer{{status: http.StatusOK, doc: "This node and the servers of the cluster.", body: typeOf[ClusterInfo]()}},
-			curl:    `$ORRERY/v1/cluster`,
-			handle: func(w *response, r *http.Request, _ *query) error {
-				if _, err := accept(r, typeJSON); err != nil {
-					return err
-				}
-				return a.reply(w, http.StatusOK, clusterInfo(a.version, a.node.Status()))
-			},
-		},
-		{
 			method: http.MethodGet, path: "/healthz", id: "health", tag: "node", open: true,
 			summary: "Ask whether the process lives",
 			answers: []answer{{status: http.StatusOK, doc: "It does.", body: typeOf[Health]()}},
@@ -76,6 +39,7 @@ func (a *API) nodeRoutes() []route {
 		{
 			method: http.MethodGet, path: "/readyz", id: "readiness", tag: "node", open: true,
 			summary: "Ask whether the node can do its work",
+			doc:     "It can when it knows a leader that a majority follows, is abreast of it within two seconds, and is not being drained. For load balancers; a node that is not ready still answers what it can.",
 			answers: []answer{{status: http.StatusOK, doc: "It can.", body: typeOf[Health]()}}, refusals: []int{http.StatusServiceUnavailable},
 			curl:   `$ORRERY/readyz`,
 			handle: a.ready,
@@ -120,12 +84,45 @@ func (a *API) nodeRoutes() []route {
 	}
 }
 
-func (a *API) ready(w *response, _ *http.Request, _ *query) error {
+// readyTime bounds how long this node may need to catch up with the leader when it
+// is asked whether it is ready.
+const readyTime = 2 * time.Second
+
+// ready says whether requests should be sent here: whether this node knows a leader
+// that a majority follows, and is abreast of it.
+func (a *API) ready(w *response, r *http.Request, _ *query) error {
 	if a.isClosed() {
 		return job.ErrClosed
 	}
-	if a.node.Status().Leader == "" {
+	st := a.node.Status()
+	switch {
+	case st.Installing != nil:
+		return job.Errorf(job.Unavailable, "receiving_database", "this node is receiving a copy of the database: %s", progressText(st.Installing)).
+			WithHint("use another node meanwhile")
+	case st.Leader == "" && st.ClusterID == "":
+		return job.Errorf(job.Unavailable, "no_cluster", "this node belongs to no cluster yet; it waits for the other nodes").
+			WithHint("its log says whom it waits for")
+	case st.Leader == "":
 		return job.ErrNotLeader
+	case a.draining():
+		return job.Errorf(job.Unavailable, "draining", "this node is being drained").WithHint("use another node; `orrery cluster drain %s --off` ends the draining", st.ID)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), readyTime)
+	defer cancel()
+	if _, err := a.node.ReadIndex(ctx); err != nil {
+		if errors.Is(err, context.DeadlineExceeded) && r.Context().Err() == nil {
+			return job.Errorf(job.Unavailable, "behind", "this node could not catch up with the leader within %s; it has applied %d", readyTime, st.Applied).
+				WithHint("use another node meanwhile")
+		}
+		return err
 	}
 	return a.reply(w, http.StatusOK, &Health{Status: "ready", Version: a.version})
+}
+
+// progressText is how far a copy of the database has come, for people.
+func progressText(in *cluster.Installing) string {
+	if in.Size <= 0 {
+		return byteText(in.Bytes)
+	}
+	return fmt.Sprintf("%s of %s (%d %%)", byteText(in.Bytes), byteText(in.Size), 100*in.Bytes/in.Size)
 }

@@ -34,7 +34,8 @@ func openAPI(version string, routes []route) ([]byte, error) {
 			{Name: "dead-letters", Description: "Jobs that failed for good: look, run again, remove."},
 			{Name: "agents", Description: "Who executes."},
 			{Name: "events", Description: "The ordered feed of everything that happens."},
-			{Name: "node", Description: "The node and its cluster."},
+			{Name: "cluster", Description: "The nodes together: members, leadership, backups."},
+			{Name: "node", Description: "The node that answers."},
 		},
 	}
 	requests := map[string]bool{}

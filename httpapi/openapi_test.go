@@ -88,6 +88,8 @@ func TestOpenAPI_lists_every_route(t *testing.T) {
 		"POST /v1/jobs/{id}/cancel", "POST /v1/jobs/{id}/retry", "POST /v1/jobs/{id}/promote", "GET /v1/queues", "GET /v1/queues/{name}",
 		"POST /v1/queues/{name}/pause", "POST /v1/queues/{name}/resume", "GET /v1/dead-letters", "POST /v1/dead-letters/redrive",
 		"POST /v1/dead-letters/purge", "GET /v1/agents", "GET /v1/agents/{id}", "GET /v1/agents/connect", "GET /v1/events", "GET /v1/cluster",
+		"POST /v1/cluster/join", "POST /v1/cluster/remove", "POST /v1/cluster/transfer", "POST /v1/cluster/drain",
+		"POST /v1/cluster/verify", "POST /v1/cluster/snapshot", "GET /v1/cluster/backup", "POST /v1/cluster/restore",
 		"GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json", "GET /docs",
 	} {
 		if !slices.Contains(listed, p) {
@@ -169,7 +171,7 @@ func checkOperation(t *testing.T, at, path string, op *openAPIOperation) {
 
 // TestOpenAPI_describes_what_is_sent holds answers against their schemas.
 func TestOpenAPI_describes_what_is_sent(t *testing.T) {
-	b := setup(t)
+	b := setup(t, func(c *Config) { c.Cluster = newTestCluster() })
 	doc, _ := document(t, b)
 	id := b.die(func(s *job.Spec) {
 		s.Payload, s.Tags, s.Metadata, s.Timeout = job.JSON(`{}`), []string{"a"}, job.Labels{{Key: "k", Value: "v"}}, job.Second
@@ -211,7 +213,14 @@ func TestOpenAPI_describes_what_is_sent(t *testing.T) {
 	check("DeadLetters", get("/v1/dead-letters?consistency=linearizable"))
 	check("AgentList", get("/v1/agents"))
 	check("AgentInfo", get("/v1/agents/a1"))
-	check("ClusterInfo", get("/v1/cluster"))
+	info := get("/v1/cluster")
+	check("ClusterInfo", info)
+	check("Server", info["servers"].([]any)[0])
+	check("Member", info["members"].([]any)[1])
+	check("Installing", info["members"].([]any)[1].(map[string]any)["installing"])
+	var v map[string]any
+	b.send("POST", "/v1/cluster/verify", "").want(200).into(&v)
+	check("Verification", v)
 	events := get("/v1/events")
 	check("EventList", events)
 	check("Event", events["events"].([]any)[0])
@@ -222,7 +231,7 @@ func TestOpenAPI_describes_what_is_sent(t *testing.T) {
 	}
 	check("Problem", p)
 	// Every field is explained to readers, in the parts that they use most.
-	for _, name := range []string{"Job", "Submission", "Problem", "ClusterInfo"} {
+	for _, name := range []string{"Job", "Submission", "Problem", "ClusterInfo", "Member", "Verification"} {
 		for field, f := range doc.Components.Schemas[name].Properties {
 			if text, _ := f["description"].(string); text == "" && f["$ref"] == nil {
 				switch field {

@@ -73,6 +73,22 @@ func (a *API) fresh(ctx context.Context, w *response, q *query, list bool) error
 	return nil
 }
 
+// jobNow returns a job as this node knows it. That there is none is said only after
+// the leader was asked how far the log has come: a job that was just submitted at
+// another node is found here too.
+func (a *API) jobNow(ctx context.Context, id job.ID) (*job.Job, error) {
+	j, err := a.machine.Job(ctx, id)
+	if !errors.Is(err, job.ErrJobNotFound) {
+		return j, err
+	}
+	limit, cancel := context.WithTimeout(ctx, catchUpTime)
+	defer cancel()
+	if _, err := a.node.ReadIndex(limit); err != nil {
+		return nil, err
+	}
+	return a.machine.Job(ctx, id)
+}
+
 // page is which part of a list is asked for.
 type page struct {
 	limit int

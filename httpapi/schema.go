@@ -117,6 +117,11 @@ func (filterBody) Schema(huma.Registry) *huma.Schema {
 	}
 }
 
+// Schema implements huma.SchemaProvider.
+func (fileBody) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Format: "binary", Description: "The file that a backup gave."}
+}
+
 func oneOf(names []string) *huma.Schema {
 	s := &huma.Schema{Type: huma.TypeString}
 	for _, n := range names {
@@ -212,6 +217,35 @@ func fieldDocs() map[string]map[string]string {
 			"state":   "The job's after the event.",
 			"attempt": "Which attempt it is about.",
 			"detail":  "A sentence for people: an error message, a reason.",
+		},
+		"Server": {
+			"id":      "The node's id, the same for ever.",
+			"address": "Where the other nodes reach it.",
+			"voter":   "Whether it counts for majorities; not before it has caught up.",
+		},
+		"Member": {
+			"id":           "The node's id, the same for ever.",
+			"address":      "Where the other nodes reach it.",
+			"voter":        "Whether it counts for majorities; not before it has caught up.",
+			"leader":       "Whether it leads.",
+			"http":         "Where its API is.",
+			"version":      "Of the program on it.",
+			"alive":        "Whether the leader has heard of it lately.",
+			"last_contact": "When the leader last has.",
+			"applied":      "How much of the log it has applied.",
+			"lag":          "How many entries the leader is ahead of that.",
+			"installing":   "How much of a copy of the database it has received; absent while it receives none.",
+			"draining":     "It gives its agents away and takes no new ones.",
+		},
+		"Installing": {
+			"bytes": "How much has arrived.",
+			"size":  "How much there is.",
+		},
+		"Verification": {
+			"index":   "The place in the log at which all were compared.",
+			"equal":   "Every server that answered has the same rows.",
+			"hashes":  "What each server has, by id.",
+			"missing": "The servers that did not answer.",
 		},
 		"FieldError": {
 			"pointer": "A JSON pointer into the body, ?name for a query parameter, or the name of a header.",

@@ -41,6 +41,9 @@ func Path(p string) slog.Attr { return slog.String("path", p) }
 // Count is how many.
 func Count(n int) slog.Attr { return slog.Int("count", n) }
 
+// Bytes is a size.
+func Bytes(n int64) slog.Attr { return slog.Int64("bytes", n) }
+
 // Took is how long something lasted.
 func Took(d time.Duration) slog.Attr { return slog.Duration("took", d) }
 
