@@ -29,7 +29,8 @@ type Machine interface {
 	StoreConfiguration(index uint64, conf []byte)
 	Configuration() (index uint64, conf []byte)
 	CopyTo(ctx context.Context, path string) (size int64, err error)
-	Install(ctx context.Context, path string) (fsm.Marker, error)
+	Install(ctx context.Context, path string, at fsm.Marker) (fsm.Marker, error)
+	Reset(ctx context.Context) (aside string, err error)
 	Synced() uint64
 }
 
@@ -74,6 +75,9 @@ type Config struct {
 	// the first entry when it gets founders, and waits to be added by a leader when it
 	// gets none. clusterID is the id of the new cluster. Nil means to wait for a leader.
 	Found func(ctx context.Context) (founders []raft.Server, clusterID string, err error)
+	// Member says that this node was part of a cluster before: an empty folder means
+	// that its log is lost then, and is refused.
+	Member bool
 	// Peers reaches the other nodes; nil means that there are none.
 	Peers Peers
 	// Address is where the other nodes reach this one's Transport, HTTP where its API
@@ -130,6 +134,8 @@ type Config struct {
 	Log *slog.Logger
 	// Registerer gets the metrics; nil means none.
 	Registerer prometheus.Registerer
+
+	fault func(step string) error // for tests: called between two steps; an error ends the work there
 }
 
 // maxAppend is how many entries are sent to a follower or applied at once. With
@@ -153,6 +159,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	if cfg.OnHang == nil {
 		cfg.OnHang = func(error) {}
+	}
+	if cfg.fault == nil {
+		cfg.fault = func(string) error { return nil }
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -206,7 +206,15 @@ func (m *fakeMachine) CopyTo(_ context.Context, path string) (int64, error) {
 	return int64(len(b)), os.WriteFile(path, b, 0o600)
 }
 
-func (m *fakeMachine) Install(_ context.Context, path string) (fsm.Marker, error) {
+func (m *fakeMachine) Reset(context.Context) (string, error) {
+	m.mu.Lock()
+	m.state = fakeState{}
+	m.mu.Unlock()
+	m.flush()
+	return "aside", nil
+}
+
+func (m *fakeMachine) Install(_ context.Context, path string, at fsm.Marker) (fsm.Marker, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return fsm.Marker{}, err
@@ -216,6 +224,10 @@ func (m *fakeMachine) Install(_ context.Context, path string) (fsm.Marker, error
 		return fsm.Marker{}, err
 	}
 	m.mu.Lock()
+	if s.Marker == nil { // a backup
+		s.Marker, s.Applied, s.Term, s.Time = &at, at.Index, at.Term, max(s.Time, m.state.Time)
+		s.Cluster = m.state.Cluster
+	}
 	m.state = s
 	m.changed.Broadcast()
 	m.mu.Unlock()

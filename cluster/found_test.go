@@ -65,7 +65,7 @@ func TestFound(t *testing.T) {
 		if err := c.nodes[0].stop(); err != nil {
 			t.Fatal(err)
 		}
-		c.record(t, "1", 0)
+		c.agree(t, 1, c.record(t, "1", 0))
 		if id := c.nodes[1].Status().ClusterID; id != "AGREED" {
 			t.Errorf("cluster id %q", id)
 		}

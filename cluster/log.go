@@ -80,8 +80,9 @@ type logStore struct {
 	// trimmable is the highest index that may be deleted because it is in the
 	// database, on disk, and nobody needs it. applied and marker are the machine's.
 	trimmable, applied, marker func() uint64
-	fail                       func(error) // ends the node
-	hang                       func(error) // ends the node without waiting for the disk
+	position                   func() position // the marker's
+	fail                       func(error)     // ends the node
+	hang                       func(error)     // ends the node without waiting for the disk
 
 	running atomic.Bool  // raft runs: its goroutines may be ended
 	written atomic.Int64 // bytes and
@@ -189,9 +190,16 @@ func (s *logStore) follows(logs []*raft.Log) error {
 	return nil
 }
 
-// GetLog implements raft.LogStore.
+// GetLog implements raft.LogStore. After an install the log begins behind the marker,
+// and raft asks for the entry at the marker when a new leader has others behind it:
+// its term is known, and that is all that raft looks at. It is not sent to anybody,
+// because the entry before it is missing too.
 func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	err := s.bolt.GetLog(index, l)
+	if m := s.position(); errors.Is(err, raft.ErrLogNotFound) && index > 1 && index == m.index {
+		*l = raft.Log{Index: index, Term: m.term, Type: raft.LogNoop}
+		return nil
+	}
 	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
 		return s.broken(fmt.Sprintf("read entry %d of the log", index), err)
 	}

@@ -141,7 +141,10 @@ func (a *adapter) restore(r *received) error {
 	if err != nil {
 		return err
 	}
-	marker, err := a.machine.Install(a.ctx(), r.path)
+	marker, err := a.machine.Install(a.ctx(), r.path, fsm.Marker{
+		Index: r.meta.Index, Term: r.meta.Term,
+		ConfigurationIndex: r.meta.ConfigurationIndex, Configuration: raft.EncodeConfiguration(r.meta.Configuration),
+	})
 	if err != nil {
 		// The machine refuses a file before it gives up what it has.
 		return errors.Join(fmt.Errorf("install a received database: %w", err), undo())

@@ -27,11 +27,13 @@ type Node struct {
 	clock     *clock
 	proposer  *proposer
 	transport raft.Transport
+	guard     *guard // nil when this node is alone
 	plan      plan
 	newest    int // schema that this program knows
 
 	raft     atomic.Pointer[raft.Raft] // nil until Run has started it
 	term     atomic.Uint64             // the term in which this node leads and takes proposals; zero: none
+	floor    atomic.Pointer[position]  // below it this node takes no part in elections; nil: none
 	ctx      atomic.Pointer[context.Context]
 	reads    chan chan error // asks verify whether this node leads
 	dead     context.Context //nolint:containedctx // the life of the node itself: ends with fail
@@ -71,12 +73,16 @@ func New(cfg Config) (*Node, error) {
 		fail:    n.fail, hang: n.hang,
 	}
 	n.snaps = newSnapshots(cfg, n.store, n.metrics, n.runCtx)
-	n.store.trimmable, n.store.marker = n.snaps.trimmable, n.snaps.marker
+	n.snaps.load()
+	n.store.trimmable, n.store.marker, n.store.position = n.snaps.trimmable, n.snaps.marker, n.snaps.position
 	n.adapter = &adapter{machine: cfg.Machine, snaps: n.snaps, metrics: n.metrics, fail: n.fail, ctx: n.runCtx}
 	n.proposer.metrics, n.proposer.fail = n.metrics, n.fail
 	n.proposer.apply = func(data []byte) raft.ApplyFuture { return n.raft.Load().Apply(data, 0) }
 	if n.transport == nil {
 		n.transport = alone(cfg.ID)
+	} else {
+		n.guard = newGuard(n)
+		n.transport = n.guard
 	}
 	if err := n.store.load(); err != nil {
 		return nil, errors.Join(err, bolt.Close())

@@ -66,6 +66,11 @@ func (n *Node) run(ctx context.Context) error {
 		return err
 	}
 	n.adapter.lastCommand.Store(last)
+	if n.guard != nil {
+		guarded, stop := context.WithCancel(context.WithoutCancel(ctx))
+		defer stop() // raft may still talk while it shuts down
+		go n.guard.run(guarded)
+	}
 	r, err := n.startRaft()
 	if err != nil {
 		return err
@@ -169,6 +174,7 @@ func (n *Node) keepMarkers(ctx context.Context, r *raft.Raft) {
 			return
 		case <-tick.C:
 		}
+		n.lifted()
 		if n.store.written.Load() < n.cfg.SnapshotThreshold && time.Since(last) < n.cfg.SnapshotInterval {
 			continue
 		}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -51,6 +53,8 @@ type snapshots struct {
 	ctx     func() context.Context // of Run
 
 	setting sync.Mutex // held while the marker changes or the database is copied
+	marked  atomic.Pointer[position]
+	servers []byte // as keyServers has it; under setting
 
 	mu     sync.Mutex
 	epoch  uint64
@@ -86,6 +90,13 @@ func (s *snapshots) prepare() error {
 	return nil
 }
 
+// load takes over the marker that the database has.
+func (s *snapshots) load() {
+	if m, ok := s.machine.Marker(); ok {
+		s.marked.Store(&position{m.Term, m.Index})
+	}
+}
+
 // trimmable is the highest index that the log need not keep.
 func (s *snapshots) trimmable() uint64 {
 	limit := s.machine.Synced()
@@ -97,9 +108,33 @@ func (s *snapshots) trimmable() uint64 {
 	return limit
 }
 
-func (s *snapshots) marker() uint64 {
-	m, _ := s.machine.Marker()
-	return m.Index
+func (s *snapshots) marker() uint64 { return s.position().index }
+
+// position is the marker's place in the log, zero when there is none. It never waits.
+func (s *snapshots) position() position {
+	if p := s.marked.Load(); p != nil {
+		return *p
+	}
+	return position{}
+}
+
+// note remembers the marker where it can be had without waiting, and beside the log,
+// so that a database that was lost or put back is noticed.
+func (s *snapshots) note(m fsm.Marker) error {
+	if !bytes.Equal(m.Configuration, s.servers) {
+		if err := s.store.Set(keyServers, m.Configuration); err != nil {
+			return err
+		}
+		s.servers = m.Configuration
+	}
+	// The term first: too high a term is no harm.
+	if old := s.position(); old.term != m.Term {
+		if err := s.store.SetUint64(keyMarkerTerm, m.Term); err != nil {
+			return err
+		}
+	}
+	s.marked.Store(&position{m.Term, m.Index})
+	return s.store.SetUint64(keyMarker, m.Index)
 }
 
 // mark sets the marker, and remembers beside the log that the database had it.
@@ -110,7 +145,7 @@ func (s *snapshots) mark(ctx context.Context, m fsm.Marker) error {
 		return fmt.Errorf("set the marker at %d: %w", m.Index, err)
 	}
 	s.metrics.markers.Inc()
-	return s.store.SetUint64(keyMarker, m.Index)
+	return s.note(m)
 }
 
 // installing is called before an install changes anything; undo after one that was
@@ -129,7 +164,7 @@ func (s *snapshots) installed() error {
 	applied, _ := s.machine.Applied()
 	marker, _ := s.machine.Marker()
 	s.store.installed()
-	return errors.Join(s.store.SetUint64(keyMarker, marker.Index), s.store.SetUint64(keyInstalled, applied))
+	return errors.Join(s.note(marker), s.store.SetUint64(keyInstalled, applied))
 }
 
 // begin permits a local snapshot in the present epoch.

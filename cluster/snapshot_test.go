@@ -27,7 +27,7 @@ func testSnapshots(t *testing.T) (*snapshots, *adapter, *fakeMachine) {
 	if err := s.prepare(); err != nil {
 		t.Fatal(err)
 	}
-	store.marker, store.trimmable = s.marker, s.trimmable
+	store.marker, store.trimmable, store.position = s.marker, s.trimmable, s.position
 	return s, &adapter{machine: m, snaps: s, metrics: store.metrics, fail: func(err error) { t.Error(err) }, ctx: ctx}, m
 }
 

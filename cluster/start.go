@@ -26,13 +26,19 @@ type standing struct {
 	marker            fsm.Marker
 	marked            bool
 	known, installed  uint64 // keyMarker, keyInstalled
+	knownTerm         uint64 // keyMarkerTerm
+	discard           uint64 // keyDiscard
+	floor             position
 }
 
 // plan is what must happen before raft starts.
 type plan struct {
 	found bool // the folder is empty
-	wipe  bool // an install was interrupted before the old log was dropped
-	mark  bool // the marker may advance to what is applied
+	// refill drops the database and the log: the leader has more than is left here.
+	refill bool
+	from   standing // what refill goes by
+	wipe   bool     // an install was interrupted before the old log was dropped
+	mark   bool     // the marker may advance to what is applied
 }
 
 func (n *Node) standing() (st standing, err error) {
@@ -50,6 +56,11 @@ func (n *Node) standing() (st standing, err error) {
 	read(&st.voted, number(keyLastVoteTerm))
 	read(&st.known, number(keyMarker))
 	read(&st.installed, number(keyInstalled))
+	read(&st.knownTerm, number(keyMarkerTerm))
+	read(&st.discard, number(keyDiscard))
+	if err == nil {
+		st.floor, err = n.store.floor()
+	}
 	st.applied, st.appliedT = n.cfg.Machine.Applied()
 	st.marker, st.marked = n.cfg.Machine.Marker()
 	if err != nil {
@@ -69,13 +80,16 @@ func (n *Node) examine() (plan, error) {
 	// The database came from another node, and the log doesn't reach it yet.
 	fromAfar := st.marked && st.applied <= st.installed
 	switch {
-	case st.marker.Index < st.known, st.last > 0 && st.first > st.applied+1 && !fromAfar:
-		return plan{}, n.lostDatabase(st)
+	case st.marker.Index < st.known, st.last > 0 && st.first > st.applied+1 && !fromAfar, st.discard > 0:
+		return n.lostDatabase(st)
 	case st.applied < st.marker.Index:
 		return plan{}, fmt.Errorf("the database contradicts itself: it has applied entry %d, but its marker is at %d; %s", st.applied, st.marker.Index, n.remedy())
 	case st.last == 0 && st.applied == 0 && !st.marked:
+		if st.floor == (position{}) && n.cfg.Member {
+			return plan{}, n.lostLog(st)
+		}
 		// A founder that died at once may have written the term, but no entry.
-		return plan{found: st.term <= 1 && st.voted == 0}, nil
+		return plan{found: st.term <= 1 && st.voted == 0 && st.floor == position{}}, nil
 	case st.last == 0 && fromAfar && st.known > 0:
 		return plan{}, nil // an install emptied the log
 	case st.last < st.applied && !fromAfar:
@@ -117,24 +131,33 @@ func (n *Node) matches(st standing, index, term uint64) (bool, error) {
 	return t == term, err
 }
 
-func (n *Node) lostDatabase(st standing) error {
-	if st.applied == 0 {
-		return fmt.Errorf("the database that belongs to the log in %s is missing; %s", n.cfg.Dir, n.remedy())
+// lostDatabase gets the database from the other servers of the cluster. A node that
+// has none refuses to start.
+func (n *Node) lostDatabase(st standing) (plan, error) {
+	others, err := n.others()
+	switch {
+	case err != nil:
+		return plan{}, err
+	case len(others) > 0 && n.cfg.Transport != nil:
+		return plan{refill: true, from: st}, nil
+	case st.applied == 0:
+		return plan{}, fmt.Errorf("the database that belongs to the log in %s is missing; %s", n.cfg.Dir, n.remedy())
 	}
-	return fmt.Errorf("the database is older than the log in %s remembers: it ends at entry %d, but it had %d; %s",
+	return plan{}, fmt.Errorf("the database is older than the log in %s remembers: it ends at entry %d, but it had %d; %s",
 		n.cfg.Dir, st.applied, max(st.known, st.first-1), n.remedy())
 }
 
 func (n *Node) lostLog(st standing) error {
 	if st.last == 0 {
-		return fmt.Errorf("the log that belongs to the database is missing from %s; %s", n.cfg.Dir, n.remedy())
+		return fmt.Errorf("the log of this node is missing from %s; %s", n.cfg.Dir, n.remedy())
 	}
 	return fmt.Errorf("the log %s was cut: it ends at entry %d, but the database has applied %d; %s",
 		filepath.Join(n.cfg.Dir, logFile), st.last, st.applied, n.remedy())
 }
 
 func (n *Node) remedy() string {
-	if _, conf := n.cfg.Machine.Configuration(); conf != nil && len(raft.DecodeConfiguration(conf).Servers) > 1 {
+	others, err := n.others()
+	if err == nil && len(others) > 0 || n.cfg.Member && n.cfg.Transport != nil {
 		return "remove this node's data folder and let it join the cluster again under a new id"
 	}
 	return "put the whole data folder back from a backup, or remove it to start empty"
@@ -183,6 +206,18 @@ func (n *Node) claim() error {
 func (n *Node) carryOut(ctx context.Context, p plan) error {
 	if err := n.claim(); err != nil {
 		return err
+	}
+	if p.refill {
+		if err := n.refill(ctx, p.from); err != nil {
+			return err
+		}
+	}
+	floor, err := n.store.floor()
+	if err != nil {
+		return err
+	}
+	if floor != (position{}) {
+		n.floor.Store(&floor)
 	}
 	if p.wipe {
 		n.log.WarnContext(ctx, "dropping the log from before an interrupted install", obs.Path(n.cfg.Dir))

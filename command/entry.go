@@ -174,8 +174,8 @@ type Item struct {
 
 // Entry is what one log entry carries.
 type Entry struct {
-	// Time is the leader's clock when it proposed. It never goes back from one
-	// entry to the next.
+	// Time is the leader's clock when it proposed. The state machine takes the time
+	// of the entry before when that is later.
 	Time job.Time
 	// Version is that of the program that wrote the entry.
 	Version string

@@ -95,7 +95,7 @@ func TestReaders(t *testing.T) {
 		return err
 	})
 	b.replay(model.log[30:60])
-	if _, err := b.m.Install(t.Context(), snapshot); err != nil {
+	if _, err := b.m.Install(t.Context(), snapshot, Marker{}); err != nil {
 		t.Fatal(err)
 	}
 	b.index = model.index

@@ -74,6 +74,9 @@ func (m *Machine) change(e *Entry, a *apply, items []command.Item) ([]command.Re
 		return nil, 0, fmt.Errorf("log entry %d has term %d, but term %d was applied before: the log does not belong to this database", e.Index, e.Term, m.state.term)
 	}
 	a.state = m.state
+	// A leader whose clock is behind, or one after a restored backup, takes no time
+	// back.
+	a.now = max(a.now, m.state.lastTime)
 	results, err := a.run(items)
 	if err != nil {
 		return nil, 0, err

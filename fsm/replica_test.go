@@ -289,7 +289,7 @@ func TestReplicas(t *testing.T) {
 					if _, err := model.m.CopyTo(t.Context(), path); err != nil {
 						t.Fatal(err)
 					}
-					if _, err := third.m.Install(t.Context(), path); err != nil {
+					if _, err := third.m.Install(t.Context(), path, Marker{}); err != nil {
 						t.Fatal(err)
 					}
 					third.index = model.index

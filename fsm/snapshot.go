@@ -107,7 +107,7 @@ func backup(ctx context.Context, raw any, path string) error {
 // meanwhile; readers wait.
 //
 // A file that is refused leaves everything as it was.
-func (m *Machine) Install(ctx context.Context, path string) (Marker, error) {
+func (m *Machine) Install(ctx context.Context, path string, at Marker) (Marker, error) {
 	m.flushMu.Lock()
 	defer m.flushMu.Unlock()
 	if err := m.failed(); err != nil {

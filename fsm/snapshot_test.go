@@ -119,7 +119,7 @@ func TestCopyAndInstall(t *testing.T) {
 	follower.replay(leader.log[:3]) // it was there before, and fell behind
 	old := follower.job(1)
 	feed := follower.m.Subscribe(follower.m.LastEvent())
-	got, err := follower.m.Install(t.Context(), path)
+	got, err := follower.m.Install(t.Context(), path, Marker{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func TestInstallRefuses(t *testing.T) {
 	b.replay(leader.log[:2])
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := b.m.Install(t.Context(), tt.path(t))
+			_, err := b.m.Install(t.Context(), tt.path(t), Marker{})
 			wantCode(t, err, tt.code)
 			if index, _ := b.m.Applied(); index != 2 {
 				t.Errorf("applied %d", index)
@@ -248,10 +248,10 @@ func TestInstallRefuses(t *testing.T) {
 		})
 	}
 	b.reopen()
-	if _, err := b.m.Install(t.Context(), filepath.Join(t.TempDir(), "none")); err == nil {
+	if _, err := b.m.Install(t.Context(), filepath.Join(t.TempDir(), "none"), Marker{}); err == nil {
 		t.Error("a missing file was installed")
 	}
-	if _, err := b.m.Install(t.Context(), good); err != nil {
+	if _, err := b.m.Install(t.Context(), good, Marker{}); err != nil {
 		t.Error(err)
 	}
 	if index, _ := b.m.Applied(); index != 3 {
@@ -309,7 +309,7 @@ func TestCopyWhileWriting(t *testing.T) {
 	for range 5 {
 		path := b.copy()
 		f := setup(t, Config{})
-		if _, err := f.m.Install(t.Context(), path); err != nil {
+		if _, err := f.m.Install(t.Context(), path, Marker{}); err != nil {
 			t.Fatal(err)
 		}
 		applied, _ := f.m.Applied()
@@ -360,7 +360,7 @@ func TestClose(t *testing.T) {
 	if err := m.Flush(t.Context()); !errors.Is(err, job.ErrClosed) {
 		t.Errorf("flush: %v", err)
 	}
-	if _, err := m.Install(t.Context(), "x"); !errors.Is(err, job.ErrClosed) {
+	if _, err := m.Install(t.Context(), "x", Marker{}); !errors.Is(err, job.ErrClosed) {
 		t.Errorf("install: %v", err)
 	}
 	if _, err := m.CopyTo(t.Context(), filepath.Join(t.TempDir(), "x")); !errors.Is(err, job.ErrClosed) {
