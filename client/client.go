@@ -27,8 +27,9 @@ type Config struct {
 	// Timeout: waiting and following take as long as they take.
 	HTTP *http.Client
 	// Timeout bounds one request, beyond the time for which it asks the node to
-	// wait. For a stream it bounds the time until the answer begins. Zero means
-	// 30 s.
+	// wait. For a stream it bounds the time until the answer begins. For so long a
+	// request is also sent again while the cluster answers that it is overloaded.
+	// Zero means 30 s.
 	Timeout time.Duration
 	// UserAgent names the program; empty means "orrery-client".
 	UserAgent string
@@ -92,6 +93,8 @@ func newHTTP() *http.Client {
 			IdleConnTimeout:     90 * time.Second,
 			TLSHandshakeTimeout: 10 * time.Second,
 			ForceAttemptHTTP2:   true,
+			// For large bodies: how long a node gets to refuse one before it is sent.
+			ExpectContinueTimeout: 2 * time.Second,
 		},
 		// Nodes never redirect; whoever does must not get the token.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -169,11 +169,10 @@ func TestQueuesAndDeadLetters(t *testing.T) {
 	}
 }
 
-func TestAgentsAndCluster(t *testing.T) {
+func TestAgents(t *testing.T) {
 	b := setup(t,
 		answer(200, `{"agents":[{"id":"a1","name":"n","slots":4,"status":"ready","load":{"held":2,"slots":4}},{"id":"a2","status":"lost"}]}`),
 		answer(200, `{"id":"x/y","status":"draining"}`),
-		answer(200, `{"version":"v1","node":"n2","leader":"n1","term":3,"servers":[{"id":"n1","voter":true}]}`),
 	)
 	as, err := b.client.Agents(t.Context())
 	if err != nil || as[0].Load.Held != 2 || as[1].Load != nil || as[1].Status != job.AgentLost {
@@ -182,8 +181,5 @@ func TestAgentsAndCluster(t *testing.T) {
 	a, err := b.client.Agent(t.Context(), "x/y")
 	if err != nil || a.ID != "x/y" || b.seen()[1].path != "/v1/agents/x%2Fy" {
 		t.Errorf("agent %+v, %v, %s", a, err, b.seen()[1].path)
-	}
-	if cl, err := b.client.Cluster(t.Context()); err != nil || cl.Leader != "n1" || cl.Term != 3 || !cl.Servers[0].Voter {
-		t.Errorf("cluster %+v, %v", cl, err)
 	}
 }

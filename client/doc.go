@@ -15,7 +15,9 @@
 // one cluster; when a node does not answer, it goes on to the next. What can be
 // repeated without harm is repeated once: everything that only reads, and
 // submissions, which carry a request id (or your idempotency key) by which the
-// cluster recognises them.
+// cluster recognises them. While the cluster says that it is overloaded (429), a
+// request waits as long as it is asked to and is sent again, for up to
+// Config.Timeout.
 //
 // Every failure is an *Error, whether a node answered with a problem or no node
 // answered at all. It matches the sentinels of package job:

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/orrery-io/orrery/client"
@@ -142,15 +144,99 @@ func TestErrors_matchSentinels(t *testing.T) {
 	}
 }
 
-func TestErrors_retryAfter(t *testing.T) {
-	b := setup(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Retry-After", "3")
-		answer(429, `{"code":"overloaded"}`)(w, r)
+// nodeFunc answers in place of a node, without a network, so that time in a bubble
+// goes on.
+type nodeFunc func(*http.Request) *httptest.ResponseRecorder
+
+func (f nodeFunc) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp := f(r).Result()
+	resp.Request = r
+	return resp, nil
+}
+
+func overloaded(seconds string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	w.Header().Set("Retry-After", seconds)
+	answer(429, `{"code":"overloaded","detail":"a follower is far behind"}`)(w, nil)
+	return w
+}
+
+// TestOverloaded: what the cluster refuses because it is overloaded is sent again
+// when it asked for, whatever it is, and for as long as a request may take.
+func TestOverloaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var at []time.Duration
+		var ids []string
+		began := time.Now()
+		node := nodeFunc(func(r *http.Request) *httptest.ResponseRecorder {
+			at, ids = append(at, time.Since(began)), append(ids, r.Header.Get("Orrery-Request-Id"))
+			if len(at) < 4 {
+				return overloaded("1")
+			}
+			w := httptest.NewRecorder()
+			answer(200, `{"matched":1,"changed":1}`)(w, r)
+			return w
+		})
+		c, err := client.New(client.Config{Addrs: []string{"a:1", "b:1"}, HTTP: &http.Client{Transport: node}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Purge(t.Context(), client.Selection{IDs: []job.ID{7}}); err != nil {
+			t.Fatal(err)
+		}
+		for i := 1; i < len(at); i++ {
+			if d := at[i] - at[i-1]; d < time.Second || d > 1500*time.Millisecond || ids[i] != ids[0] {
+				t.Errorf("try %d came after %s with id %s, the first had %s", i+1, d, ids[i], ids[0])
+			}
+		}
 	})
-	_, err := b.client.Get(t.Context(), 7)
-	if e, ok := errors.AsType[*client.Error](err); !ok || e.RetryAfter != 3*time.Second {
-		t.Errorf("error %#v", err)
-	}
+}
+
+func TestOverloaded_for_too_long(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		node := nodeFunc(func(*http.Request) *httptest.ResponseRecorder { return overloaded("3") })
+		c, err := client.New(client.Config{HTTP: &http.Client{Transport: node}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Get(t.Context(), 7)
+		if e, ok := errors.AsType[*client.Error](err); !ok || e.RetryAfter != 3*time.Second || e.Code != "overloaded" {
+			t.Errorf("error %#v", err)
+		}
+		if d := time.Since(began); d > 30*time.Second || d < 20*time.Second {
+			t.Errorf("gave up after %s", d)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := c.Get(ctx, 7); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v, want that of the context", err)
+		}
+	})
+}
+
+// TestShuttingDown: a node that stops sends clients to another one at once.
+func TestShuttingDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		node := nodeFunc(func(r *http.Request) *httptest.ResponseRecorder {
+			w := httptest.NewRecorder()
+			if r.URL.Host == "a:1" {
+				w.Header().Set("Retry-After", "1")
+				answer(503, `{"code":"shutting_down"}`)(w, r)
+			} else {
+				answer(201, `{"id":7,"state":"pending"}`)(w, r)
+			}
+			return w
+		})
+		c, err := client.New(client.Config{Addrs: []string{"a:1", "b:1"}, HTTP: &http.Client{Transport: node}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if j, err := c.Submit(t.Context(), client.Submission{Type: "echo"}); err != nil || j.ID != 7 || time.Since(began) != 0 {
+			t.Errorf("%v %v after %s", j, err, time.Since(began))
+		}
+	})
 }
 
 func TestErrors_nobodyListens(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	mathrand "math/rand/v2"
 	"net/http"
 	"net/url"
 	"time"
@@ -29,6 +30,10 @@ type request struct {
 	header       http.Header
 	// body is encoded as JSON; nil sends none.
 	body any
+	// open returns a body of size bytes that is sent as it is, instead of body; nil
+	// sends none. It is called for each try.
+	open func() io.Reader
+	size int64
 	// wait is how long the node is asked to wait before it answers.
 	wait time.Duration
 	// repeat means that sending it a second time does no harm. It is implied by
@@ -95,6 +100,7 @@ func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
 	r.repeat = r.repeat || r.method == http.MethodGet
 
 	tries := max(2, len(c.addrs))
+	began := time.Now()
 	for try := 1; ; try++ {
 		at := c.current.Load()
 		resp, err := c.send(ctx, c.addrs[at], r, body)
@@ -102,17 +108,40 @@ func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
 			return resp, nil
 		}
 		e, ok := errors.AsType[*Error](err)
-		if !ok || try >= tries || !again(e, r.repeat) {
+		if !ok {
+			return nil, err
+		}
+		if e.Status == http.StatusTooManyRequests {
+			// The cluster asks everybody to be slower: nothing was recorded, and
+			// another node would say the same.
+			d := crowdPause(e.RetryAfter)
+			if time.Since(began)+d > c.timeout {
+				return nil, err
+			}
+			if err := pause(ctx, d); err != nil {
+				return nil, err
+			}
+			try--
+			continue
+		}
+		if try >= tries || !again(e, r.repeat) {
 			return nil, err
 		}
 		c.current.CompareAndSwap(at, (at+1)%int64(len(c.addrs)))
-		if len(c.addrs) > 1 && e.Status == 0 {
+		if len(c.addrs) > 1 && (e.Status == 0 || e.Code == job.ErrClosed.Code) {
 			continue
 		}
 		if err := pause(ctx, min(max(e.RetryAfter, 200*time.Millisecond), 2*time.Second)); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// crowdPause is how long to wait when many were asked to come back after the same
+// time: up to half as long again, so that they don't all come at once.
+func crowdPause(asked time.Duration) time.Duration {
+	asked = min(max(asked, 100*time.Millisecond), 10*time.Second)
+	return asked + mathrand.N(asked/2)
 }
 
 // again reports whether a request that failed like this may be sent once more.
@@ -135,10 +164,17 @@ func (c *Client) send(ctx context.Context, addr string, r request, body []byte) 
 		timer.Stop()
 		cancel(nil)
 	}
-	req, err := http.NewRequestWithContext(inner, r.method, addr+r.path, bytes.NewReader(body))
+	var from io.Reader = bytes.NewReader(body)
+	if r.open != nil {
+		from = r.open()
+	}
+	req, err := http.NewRequestWithContext(inner, r.method, addr+r.path, from)
 	if err != nil {
 		stop()
 		return nil, fmt.Errorf("%s %s: %w", r.method, r.path, err)
+	}
+	if r.open != nil {
+		req.ContentLength = r.size
 	}
 	req.URL.RawQuery = r.query.Encode()
 	maps.Copy(req.Header, r.header)

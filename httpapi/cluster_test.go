@@ -222,7 +222,9 @@ func TestReady(t *testing.T) {
 	if r.header.Get("Retry-After") != "1" {
 		t.Errorf("%v", r.header)
 	}
-	b.node.onRead = func(ctx context.Context) error { return job.Errorf(job.Unavailable, "node_unreachable", "n2 is not reached") }
+	b.node.onRead = func(ctx context.Context) error {
+		return job.Errorf(job.Unavailable, "node_unreachable", "n2 is not reached")
+	}
 	b.get("/readyz").problem(503, "node_unreachable")
 }
 
