@@ -106,6 +106,9 @@ type Config struct {
 	// LeaseTimeout is how long a leader leads without hearing from a majority; zero
 	// means 250ms.
 	LeaseTimeout time.Duration
+	// LeaderWait is how long a call waits for a leader while none can take it; zero
+	// means 5s. Without Peers nothing waits.
+	LeaderWait time.Duration
 	// WriteTimeout is how long a write to the log may take; zero means 5s.
 	WriteTimeout time.Duration
 
@@ -171,6 +174,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	cfg.LeaseTimeout = cmp.Or(cfg.LeaseTimeout, 250*time.Millisecond)
 	cfg.CleanupAfter = cmp.Or(cfg.CleanupAfter, 72*time.Hour)
 	cfg.CleanupFloor = cmp.Or(cfg.CleanupFloor, 3)
+	cfg.LeaderWait = cmp.Or(cfg.LeaderWait, 5*time.Second)
 	cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, 5*time.Second)
 	cfg.SnapshotInterval = cmp.Or(cfg.SnapshotInterval, 2*time.Minute)
 	cfg.SnapshotThreshold = cmp.Or(cfg.SnapshotThreshold, 64<<20)

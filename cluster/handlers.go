@@ -8,5 +8,7 @@ import "maps"
 func (n *Node) Handlers() map[string]Handler {
 	all := map[string]Handler{}
 	maps.Copy(all, n.memberHandlers())
+	maps.Copy(all, n.proposeHandlers())
+	maps.Copy(all, n.readHandlers())
 	return all
 }

@@ -13,6 +13,7 @@ type metrics struct {
 	markers     prometheus.Counter
 	copies      prometheus.Counter
 	installs    prometheus.Counter
+	forwards    prometheus.Counter
 	ok, unknown prometheus.Counter
 	refused     prometheus.Counter
 }
@@ -59,12 +60,16 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 			Name: "orrery_cluster_snapshot_installs_total",
 			Help: "Databases received from another node and installed.",
 		}),
+		forwards: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "orrery_cluster_forwards_total",
+			Help: "Requests with the calls of this node's clients, sent to the leader.",
+		}),
 	}
 	m.ok = m.proposals.WithLabelValues("ok")
 	m.unknown = m.proposals.WithLabelValues("unknown")
 	m.refused = m.proposals.WithLabelValues("refused")
 	if reg != nil {
-		reg.MustRegister(m.proposals, m.items, m.bytes, m.commit, m.write, m.terms, m.markers, m.copies, m.installs,
+		reg.MustRegister(m.proposals, m.items, m.bytes, m.commit, m.write, m.terms, m.markers, m.copies, m.installs, m.forwards,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "orrery_cluster_queued_items",
 				Help: "Commands that wait for the proposer.",

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	"github.com/orrery-io/orrery/command"
 	"github.com/orrery-io/orrery/fsm"
 	"github.com/orrery-io/orrery/internal/obs"
 	"github.com/orrery-io/orrery/job"
@@ -35,7 +34,11 @@ type Node struct {
 	term     atomic.Uint64             // the term in which this node leads and takes proposals; zero: none
 	floor    atomic.Pointer[position]  // below it this node takes no part in elections; nil: none
 	ctx      atomic.Pointer[context.Context]
-	reads    chan chan error // asks verify whether this node leads
+	leaders  *leadership
+	forward  *forwarder
+	reads    *reads
+	phase    atomic.Int32    // of stopping
+	guests   sync.WaitGroup  // calls that another node answers
 	dead     context.Context //nolint:containedctx // the life of the node itself: ends with fail
 	fail     context.CancelCauseFunc
 	hung     chan struct{} // closed by hang
@@ -62,7 +65,8 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With(obs.Node(cfg.ID)), clock: &clock{}, transport: cfg.Transport, newest: fsm.NewestSchema,
-		reads: make(chan chan error), hung: make(chan struct{}), over: make(chan struct{}),
+		leaders: newLeadership(), forward: newForwarder(cfg), reads: newReads(),
+		hung: make(chan struct{}), over: make(chan struct{}),
 	}
 	n.dead, n.fail = context.WithCancelCause(context.Background())
 	n.proposer = newProposer(cfg, n.clock)
@@ -77,6 +81,7 @@ func New(cfg Config) (*Node, error) {
 	n.store.trimmable, n.store.marker, n.store.position = n.snaps.trimmable, n.snaps.marker, n.snaps.position
 	n.adapter = &adapter{machine: cfg.Machine, snaps: n.snaps, metrics: n.metrics, fail: n.fail, ctx: n.runCtx}
 	n.proposer.metrics, n.proposer.fail = n.metrics, n.fail
+	n.forward.send = n.sendCalls
 	n.proposer.apply = func(data []byte) raft.ApplyFuture { return n.raft.Load().Apply(data, 0) }
 	if n.transport == nil {
 		n.transport = alone(cfg.ID)
@@ -120,76 +125,10 @@ func (n *Node) runCtx() context.Context {
 	return n.dead
 }
 
-// Propose records items, in this order, and returns one result per item. Items of one
-// call go into the log together unless they exceed an entry. The items belong to the
-// node from now on, even after Propose has returned an error.
-//
-// Errors: job.ErrNotLeader, job.ErrClosed and the cause of ctx mean that nothing was
-// recorded; job.ErrOutcomeUnknown that it may have been, in part or as a whole. A
-// command that was refused is no error of Propose but of its Result.
-func (n *Node) Propose(ctx context.Context, items ...command.Item) ([]command.Result, error) {
-	return n.proposer.propose(ctx, items)
-}
-
-// ReadIndex returns an index such that a reader who sees everything up to it sees
-// everything that was acknowledged, on any node, before ReadIndex was called; here it
-// is applied when ReadIndex returns. It asks a majority whether this node still leads.
-func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
-	term := n.term.Load()
-	if term == 0 {
-		return 0, n.refusal()
-	}
-	// Acknowledged means applied by the leader of the time: by this node in its term,
-	// or before the barrier with which the term began.
-	index := n.adapter.lastCommand.Load()
-	answer := make(chan error, 1)
-	select {
-	case n.reads <- answer:
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
-	case <-n.over:
-		return 0, job.ErrClosed
-	}
-	select {
-	case err := <-answer:
-		if err != nil || n.term.Load() != term {
-			return 0, n.refusal()
-		}
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
-	}
-	return index, n.cfg.Machine.WaitApplied(ctx, index)
-}
-
-// verify answers ReadIndex: one question to the majority for all who ask meanwhile.
-func (n *Node) verify(ctx context.Context, r *raft.Raft) {
-	var waiting []chan error
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case answer := <-n.reads:
-			waiting = append(waiting[:0], answer)
-		}
-		for more := true; more; {
-			select {
-			case answer := <-n.reads:
-				waiting = append(waiting, answer)
-			default:
-				more = false
-			}
-		}
-		err := r.VerifyLeader().Error()
-		for _, answer := range waiting {
-			answer <- err
-		}
-	}
-}
-
 func (n *Node) refusal() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed || n.dead.Err() != nil {
+	if n.closed || n.isClosed() {
 		return job.ErrClosed
 	}
 	return job.ErrNotLeader

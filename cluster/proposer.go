@@ -103,10 +103,7 @@ func (p *proposer) propose(ctx context.Context, items []command.Item) ([]command
 }
 
 func (p *proposer) recycle(c *call) {
-	c.items, c.size = nil, 0
-	c.next, c.left, c.recorded, c.partial, c.failed = 0, 0, false, nil, nil
-	c.results, c.err = nil, nil
-	c.state.Store(callQueued)
+	c.reset()
 	p.calls.Put(c)
 }
 

@@ -37,6 +37,15 @@ type call struct {
 	// after done.
 	results []command.Result
 	err     error
+	index   uint64 // of a forwarded call: what must be applied here to see the results
+}
+
+// reset makes a call ready for its next use.
+func (c *call) reset() {
+	c.items, c.size = nil, 0
+	c.next, c.left, c.recorded, c.partial, c.failed = 0, 0, false, nil, nil
+	c.results, c.err, c.index = nil, nil, 0
+	c.state.Store(callQueued)
 }
 
 // finish gives the caller its answer, unless it has gone or has one already.

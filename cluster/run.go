@@ -79,15 +79,23 @@ func (n *Node) run(ctx context.Context) error {
 	var answers, work sync.WaitGroup
 	answers.Go(n.proposer.run)
 	answers.Go(n.proposer.complete)
-	work.Go(func() { n.lead(ctx, r) })
+	led := make(chan struct{})
+	work.Go(func() { defer close(led); n.lead(ctx, r) })
 	work.Go(func() { n.keepMarkers(ctx, r) })
-	work.Go(func() { n.verify(ctx, r) })
+	// These go on until the leadership is in other hands.
+	late, endLate := context.WithCancel(context.WithoutCancel(ctx))
+	defer endLate()
+	work.Go(func() { n.answerReads(late, r) })
+	work.Go(func() { n.watchLeader(late, r) })
 	n.electAlone(r)
 
 	<-ctx.Done()
+	n.resign(r, led)
 	// Raft forgets futures when it shuts down, so everything that waits for one ends
 	// first: raft answers all of them while it runs.
 	n.proposer.queue.end(job.ErrClosed)
+	n.forward.end()
+	endLate()
 	stopped := make(chan error, 1)
 	go func() {
 		work.Wait()

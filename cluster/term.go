@@ -61,7 +61,7 @@ func (n *Node) runTerm(ctx context.Context, r *raft.Raft) error {
 	n.metrics.terms.Inc()
 	n.log.InfoContext(ctx, "this node leads", obs.Term(term))
 	if n.enterTerm(ctx, term) {
-		err := n.cfg.Lead(ctx, term)
+		err := n.cfg.Lead(context.WithValue(ctx, termKey{}, term), term)
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("lead term %d: %w", term, err)
 		}
@@ -75,6 +75,7 @@ func (n *Node) runTerm(ctx context.Context, r *raft.Raft) error {
 func (n *Node) enterTerm(ctx context.Context, term uint64) bool {
 	n.term.Store(term)
 	n.proposer.queue.open()
+	n.leaders.touch()
 	if ctx.Err() != nil {
 		n.leaveTerm()
 		return false
@@ -87,6 +88,7 @@ func (n *Node) enterTerm(ctx context.Context, term uint64) bool {
 func (n *Node) leaveTerm() {
 	n.term.Store(0)
 	n.proposer.queue.close(job.ErrNotLeader)
+	n.leaders.touch()
 }
 
 // barrier waits until everything committed in earlier terms is applied. It reports
