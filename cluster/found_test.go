@@ -90,8 +90,12 @@ func TestFound(t *testing.T) {
 
 	run("what goes wrong ends the node", func(t *testing.T) {
 		_, trans := raft.NewInmemTransport("n1")
-		n, err := New(Config{ID: "n1", Dir: t.TempDir(), Machine: newFake(nil), Transport: trans, Log: testLog(t),
-			Found: func(context.Context) ([]raft.Server, string, error) { return nil, "", errors.New("no promise can be kept") }})
+		n, err := New(Config{
+			ID: "n1", Dir: t.TempDir(), Machine: newFake(nil), Transport: trans, Log: testLog(t),
+			Found: func(context.Context) ([]raft.Server, string, error) {
+				return nil, "", errors.New("no promise can be kept")
+			},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,7 +28,9 @@ type Node struct {
 	transport raft.Transport
 	guard     *guard // nil when this node is alone
 	plan      plan
-	newest    int // schema that this program knows
+	newest    int           // schema that this program knows
+	changing  chan struct{} // capacity 1: held while the members are changed
+	census    atomic.Pointer[census]
 
 	raft     atomic.Pointer[raft.Raft] // nil until Run has started it
 	term     atomic.Uint64             // the term in which this node leads and takes proposals; zero: none
@@ -64,7 +66,7 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		cfg: cfg, log: cfg.Log.With(obs.Node(cfg.ID)), clock: &clock{}, transport: cfg.Transport, newest: fsm.NewestSchema,
+		cfg: cfg, log: cfg.Log.With(obs.Node(cfg.ID)), clock: &clock{}, transport: cfg.Transport, newest: fsm.NewestSchema, changing: make(chan struct{}, 1),
 		leaders: newLeadership(), forward: newForwarder(cfg), reads: newReads(),
 		hung: make(chan struct{}), over: make(chan struct{}),
 	}
@@ -93,6 +95,9 @@ func New(cfg Config) (*Node, error) {
 		return nil, errors.Join(err, bolt.Close())
 	}
 	if err := n.checkOwner(); err != nil {
+		return nil, errors.Join(err, bolt.Close())
+	}
+	if err := n.checkRemoved(); err != nil {
 		return nil, errors.Join(err, bolt.Close())
 	}
 	if n.plan, err = n.examine(); err != nil {

@@ -26,12 +26,6 @@ const (
 // versions of their own and may differ.
 const protocol = 1
 
-func (n *Node) memberHandlers() map[string]Handler {
-	return map[string]Handler{
-		methodStatus: answer(func(context.Context, string, struct{}) (report, error) { return n.report(), nil }),
-	}
-}
-
 // answer makes a Handler of a function of values.
 func answer[Q, A any](f func(ctx context.Context, from string, q Q) (A, error)) Handler {
 	return func(ctx context.Context, from string, body []byte) ([]byte, error) {

@@ -82,6 +82,7 @@ func (n *Node) run(ctx context.Context) error {
 	led := make(chan struct{})
 	work.Go(func() { defer close(led); n.lead(ctx, r) })
 	work.Go(func() { n.keepMarkers(ctx, r) })
+	work.Go(func() { n.belong(ctx, r) })
 	// These go on until the leadership is in other hands.
 	late, endLate := context.WithCancel(context.WithoutCancel(ctx))
 	defer endLate()

@@ -169,15 +169,18 @@ func (n *Node) remedy() string {
 var keyNode = []byte("OrreryNode")
 
 // owner returns the node whose log it is; "" when nobody has claimed it yet.
-func (s *logStore) owner() (string, error) {
-	id, err := s.bolt.Get(keyNode)
+func (s *logStore) owner() (string, error) { return s.text(keyNode) }
+
+// text returns what the stable store has under key, "" for nothing.
+func (s *logStore) text(key []byte) (string, error) {
+	b, err := s.bolt.Get(key)
 	if errors.Is(err, raftboltdb.ErrKeyNotFound) {
 		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("read the log's key %s: %w", keyNode, err)
+		return "", fmt.Errorf("read the log's key %s: %w", key, err)
 	}
-	return string(id), nil
+	return string(b), nil
 }
 
 // checkOwner refuses the log of another node.

@@ -60,6 +60,7 @@ func (n *Node) runTerm(ctx context.Context, r *raft.Raft) error {
 	}
 	n.metrics.terms.Inc()
 	n.log.InfoContext(ctx, "this node leads", obs.Term(term))
+	defer n.keepMembers(ctx, r)()
 	if n.enterTerm(ctx, term) {
 		err := n.cfg.Lead(context.WithValue(ctx, termKey{}, term), term)
 		if err != nil && ctx.Err() == nil {

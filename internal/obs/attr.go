@@ -52,3 +52,18 @@ func Err(err error) slog.Attr { return slog.Any("error", err) }
 
 // Reason is a sentence.
 func Reason(s string) slog.Attr { return slog.String("reason", s) }
+
+// Member is the id of another node that a log record is about.
+func Member(id string) slog.Attr { return slog.String("member", id) }
+
+// Leader is the id of the node that leads.
+func Leader(id string) slog.Attr { return slog.String("leader", id) }
+
+// Cluster is the id of a cluster.
+func Cluster(id string) slog.Attr { return slog.String("cluster", id) }
+
+// Schema is a version of the database's schema.
+func Schema(v int) slog.Attr { return slog.Int("schema", v) }
+
+// Was is a value before it changed.
+func Was(s string) slog.Attr { return slog.String("was", s) }
