@@ -1,0 +1,11 @@
+//go:build !linux
+
+package port
+
+import (
+	"net"
+	"time"
+)
+
+// setUserTimeout does nothing: this system takes its own, longer time.
+func setUserTimeout(*net.TCPConn, time.Duration) {}
