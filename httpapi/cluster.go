@@ -72,9 +72,9 @@ type ClusterInfo struct {
 	LastContact time.Time           `json:"last_contact,omitzero" doc:"When the leader was last heard of."`
 	Installing  *cluster.Installing `json:"installing,omitempty" doc:"How much of a copy of the database this node has received; absent while it receives none."`
 	Servers     []cluster.Server    `json:"servers" doc:"The members of the cluster, as this node knows them."`
-	Members     []cluster.Member    `json:"members,omitempty" doc:"The members of the cluster as the leader sees them; absent when it could not be asked."`
+	Members     []cluster.Member    `json:"members,omitempty" doc:"The members of the cluster as the leader sees them, or as this node knows them while there is no leader; absent when neither can be told."`
 	// MembersError is set when Members are not.
-	MembersError string `json:"members_error,omitempty" doc:"Why the leader could not be asked."`
+	MembersError string `json:"members_error,omitempty" doc:"Why members is absent."`
 }
 
 func clusterInfo(version string, st cluster.Status) *ClusterInfo {
@@ -126,7 +126,7 @@ func (a *API) clusterRoutes() []route {
 		{
 			method: http.MethodGet, path: "/v1/cluster", id: "getCluster", tag: "cluster",
 			summary: "Get how the cluster looks from this node",
-			doc:     "It answers without a leader too; members are absent then.",
+			doc:     "It answers without a leader too.",
 			answers: info("This node and the members of the cluster."),
 			curl:    `$ORRERY/v1/cluster`,
 			handle: func(w *response, r *http.Request, _ *query) error {
@@ -202,11 +202,7 @@ func (a *API) nodes() (Cluster, error) {
 // replyCluster answers with how the cluster looks from here now.
 func (a *API) replyCluster(w *response, r *http.Request) error {
 	info := clusterInfo(a.version, a.node.Status())
-	switch {
-	case a.cluster == nil:
-	case info.Leader == "":
-		info.MembersError = job.ErrNotLeader.Message
-	default:
+	if a.cluster != nil {
 		ctx, cancel := context.WithTimeout(r.Context(), membersTime)
 		defer cancel()
 		members, err := a.cluster.Members(ctx)
