@@ -68,8 +68,10 @@ type env struct {
 	found   *findings
 	journal *journal
 
+	quiesce func() // ends the load; set by load
+
 	counts   map[string]int // faults by name
-	kills    []killed       // leaders, for the failover figure
+	deaths   []killed       // of leaders, for the failover figure
 	recovery []time.Duration
 }
 

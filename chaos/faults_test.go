@@ -141,7 +141,7 @@ func processFaults() []fault {
 }
 
 // killed notes the moment of a leader's death.
-func (e *env) killed() { e.kills = append(e.kills, killed{mono: monotonic(), wall: time.Now()}) }
+func (e *env) killed() { e.deaths = append(e.deaths, killed{mono: monotonic(), wall: time.Now()}) }
 
 // askPaused sends linearizable reads to a node that is stopped, so that they lie
 // there when it goes on: then it must notice that it leads no longer.

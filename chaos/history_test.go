@@ -24,6 +24,7 @@ type findings struct {
 
 // invariants are what the run checks, by number.
 var invariants = [...]string{
+	0: "no process ends or sticks by itself, and one that must end says why",
 	1: "every acknowledged job is on every node, an unknown one at most once",
 	2: "one end per job, all ended within the drain time",
 	3: "leases never overlap, fences rise, no stale result or write",

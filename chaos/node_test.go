@@ -183,20 +183,37 @@ func (c *cluster) direct(ctx context.Context, n *node, method, path string, out 
 
 // leader returns the node that leads with the highest term, nil when none says so.
 func (c *cluster) leader(ctx context.Context) *node {
-	var best *node
-	var term uint64
+	type claim struct {
+		n  *node
+		st status
+	}
+	claims := make(chan claim, len(c.nodes))
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
 	for _, n := range c.nodes {
-		if !n.process().alive() {
-			continue
-		}
-		quick, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-		st, err := c.status(quick, n)
-		cancel()
-		if err == nil && st.State == "leader" && st.Term >= term {
-			best, term = n, st.Term
+		go func() {
+			var st status
+			if n.process().alive() {
+				st, _ = c.status(ctx, n)
+			}
+			claims <- claim{n, st}
+		}()
+	}
+	var best claim
+	var limit <-chan time.Time
+	for range c.nodes {
+		select {
+		case x := <-claims:
+			if x.st.State == "leader" && x.st.Term >= best.st.Term {
+				best = x
+				// One that was cut off may say so too: the others get a moment.
+				limit = time.After(200 * time.Millisecond)
+			}
+		case <-limit:
+			return best.n
 		}
 	}
-	return best
+	return best.n
 }
 
 // awaitLeader waits until a node leads.

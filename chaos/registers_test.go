@@ -22,10 +22,9 @@ import (
 // and retry in turn, each of which makes a new revision. Its history says whether
 // writes happen exactly once and reads are linearizable.
 type registers struct {
-	addrs   []string
-	http    *http.Client
-	journal *journal
-	found   *findings
+	addrs []string
+	http  *http.Client
+	found *findings
 
 	mu     sync.Mutex
 	all    []*register
@@ -66,9 +65,9 @@ type op struct {
 	Note   string `json:"note,omitempty"`
 }
 
-func newRegisters(addrs []string, j *journal, f *findings) *registers {
+func newRegisters(addrs []string, f *findings) *registers {
 	return &registers{
-		addrs: addrs, journal: j, found: f,
+		addrs: addrs, found: f,
 		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32, DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext}},
 	}
 }
