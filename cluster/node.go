@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	"github.com/orrery-io/orrery/fsm"
 	"github.com/orrery-io/orrery/internal/obs"
 	"github.com/orrery-io/orrery/job"
 )
@@ -28,7 +27,6 @@ type Node struct {
 	transport raft.Transport
 	guard     *guard // nil when this node is alone
 	plan      plan
-	newest    int           // schema that this program knows
 	changing  chan struct{} // capacity 1: held while the members are changed
 	census    atomic.Pointer[census]
 
@@ -66,7 +64,7 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		cfg: cfg, log: cfg.Log.With(obs.Node(cfg.ID)), clock: &clock{}, transport: cfg.Transport, newest: fsm.NewestSchema, changing: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Log.With(obs.Node(cfg.ID)), clock: &clock{}, transport: cfg.Transport, changing: make(chan struct{}, 1),
 		leaders: newLeadership(), forward: newForwarder(cfg), reads: newReads(),
 		hung: make(chan struct{}), over: make(chan struct{}),
 	}

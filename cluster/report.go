@@ -85,7 +85,7 @@ func (n *Node) report() report {
 	st := n.Status()
 	rep := report{
 		ID: st.ID, Cluster: st.ClusterID, State: st.State, Term: st.Term, Applied: st.Applied, LogLast: st.LogLast,
-		Version: n.cfg.Version, Schema: n.newest, Commands: newestCommand(),
+		Version: n.cfg.Version, Schema: n.cfg.newest, Commands: newestCommand(),
 		Address: n.cfg.Address, HTTP: n.cfg.HTTP,
 	}
 	if n.cfg.Draining != nil {

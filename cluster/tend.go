@@ -150,7 +150,9 @@ func (t *tending) promote(ctx context.Context) {
 		}
 		why := t.census.notYet(s.ID, n.cfg.Machine.SchemaVersion())
 		if why != "" {
-			if t.tell(s.ID, why) {
+			if _, known := t.told[s.ID]; !known {
+				t.told[s.ID] = telling{when: time.Now()} // most need only a moment
+			} else if t.tell(s.ID, why) {
 				n.log.InfoContext(ctx, "a node catches up and has no vote yet", obs.Member(s.ID), obs.Reason(why))
 			}
 			continue
@@ -255,7 +257,7 @@ func (t *tending) gone(s Server) bool {
 func (t *tending) migrate(ctx context.Context) {
 	n := t.node
 	have := n.cfg.Machine.SchemaVersion()
-	to := n.newest
+	to := n.cfg.newest
 	if have >= to {
 		return
 	}

@@ -120,8 +120,8 @@ func (n *Node) prepareCluster(ctx context.Context, r *raft.Raft) error {
 	var items []command.Item
 	empty := n.cfg.Machine.ClusterID() == ""
 	single := len(r.GetConfiguration().Configuration().Servers) == 1
-	if n.cfg.Machine.SchemaVersion() < n.newest && (empty || single) {
-		items = append(items, command.Item{Command: &command.Migrate{To: n.newest}})
+	if n.cfg.Machine.SchemaVersion() < n.cfg.newest && (empty || single) {
+		items = append(items, command.Item{Command: &command.Migrate{To: n.cfg.newest}})
 	}
 	if empty {
 		id, err := n.foundedAs()
