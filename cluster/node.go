@@ -77,6 +77,7 @@ func New(cfg Config) (*Node, error) {
 		fail:    n.fail, hang: n.hang,
 	}
 	n.snaps = newSnapshots(cfg, n.store, n.metrics, n.runCtx)
+	n.snaps.wanted = n.wanted
 	n.snaps.load()
 	n.store.trimmable, n.store.marker, n.store.position = n.snaps.trimmable, n.snaps.marker, n.snaps.position
 	n.adapter = &adapter{machine: cfg.Machine, snaps: n.snaps, metrics: n.metrics, fail: n.fail, ctx: n.runCtx}

@@ -88,6 +88,9 @@ func (n *Node) report() report {
 		Version: n.cfg.Version, Schema: n.cfg.newest, Commands: newestCommand(),
 		Address: n.cfg.Address, HTTP: n.cfg.HTTP,
 	}
+	if r := n.raft.Load(); r != nil {
+		rep.LogLast = max(rep.LogLast, r.LastIndex()) // after an install the log is empty
+	}
 	if n.cfg.Draining != nil {
 		rep.Draining = n.cfg.Draining()
 	}
