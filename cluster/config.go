@@ -31,7 +31,9 @@ type Machine interface {
 	CopyTo(ctx context.Context, path string) (size int64, err error)
 	Install(ctx context.Context, path string, at fsm.Marker) (fsm.Marker, error)
 	Reset(ctx context.Context) (aside string, err error)
+	Backup(ctx context.Context, path string, madeAt time.Time, version string) (fsm.BackupInfo, error)
 	Synced() uint64
+	Hash(ctx context.Context, index uint64) ([]byte, error)
 }
 
 var _ Machine = (*fsm.Machine)(nil)

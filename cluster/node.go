@@ -25,7 +25,9 @@ type Node struct {
 	clock     *clock
 	proposer  *proposer
 	transport raft.Transport
-	guard     *guard // nil when this node is alone
+	guard     *guard            // nil when this node is alone
+	restores  chan *restoration // to be restored between two terms
+	upload    upload
 	plan      plan
 	changing  chan struct{} // capacity 1: held while the members are changed
 	census    atomic.Pointer[census]
@@ -66,7 +68,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With(obs.Node(cfg.ID)), clock: &clock{}, transport: cfg.Transport, changing: make(chan struct{}, 1),
 		leaders: newLeadership(), forward: newForwarder(cfg), reads: newReads(),
-		hung: make(chan struct{}), over: make(chan struct{}),
+		hung: make(chan struct{}), restores: make(chan *restoration), over: make(chan struct{}),
 	}
 	n.dead, n.fail = context.WithCancelCause(context.Background())
 	n.proposer = newProposer(cfg, n.clock)

@@ -132,6 +132,7 @@ func (m *Machine) Install(ctx context.Context, path string, at Marker) (Marker, 
 	if err != nil {
 		return Marker{}, fmt.Errorf("install snapshot %d: %w", marker.Index, err)
 	}
+	m.hashes.stop()
 	m.gate.Lock()
 	defer m.gate.Unlock()
 	if err := m.replace(ctx, next); err != nil {
