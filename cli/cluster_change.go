@@ -48,7 +48,7 @@ A beginning of the id is enough when no other has it.`,
 		},
 	}
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask")
-	cmd.Flags().BoolVar(&force, "force", false, "also when it lives, or too few of the others do at the moment")
+	cmd.Flags().BoolVar(&force, "force", false, "also when too few of the others answer for a majority; it takes effect when they do")
 	return cmd
 }
 

@@ -131,8 +131,9 @@ func (c *Client) Join(ctx context.Context, address string) (*Cluster, error) {
 	return c.change(ctx, "join", map[string]any{"address": address}, true)
 }
 
-// RemoveMember takes a server out of the cluster for good. With force it is removed
-// even though it lives, or though too few of the others do at the moment.
+// RemoveMember takes a server out of the cluster for good. It is refused when too few
+// of the others answer for a majority; with force it is tried nevertheless, and takes
+// effect when they do.
 func (c *Client) RemoveMember(ctx context.Context, id string, force bool) (*Cluster, error) {
 	body := map[string]any{"id": id}
 	if force {

@@ -20,8 +20,8 @@ type Cluster interface {
 	Members(ctx context.Context) ([]cluster.Member, error)
 	// Join tells this node of another one, by the address of its cluster port.
 	Join(ctx context.Context, addr string) error
-	// Remove takes a server out of the cluster; with force also one that lives, or
-	// one without which there is no majority for the moment.
+	// Remove takes a server out of the cluster; with force also when too few of the
+	// others answer for a majority.
 	Remove(ctx context.Context, id string, force bool) error
 	// Transfer makes another server the leader, any when to is "", and returns which.
 	Transfer(ctx context.Context, to string) (leader string, err error)
@@ -94,7 +94,7 @@ type JoinRequest struct {
 // RemoveRequest is the body of POST /v1/cluster/remove.
 type RemoveRequest struct {
 	ID    string `json:"id" doc:"The id of the server." example:"n-k3xq7w2abc"`
-	Force bool   `json:"force,omitempty" doc:"Remove it even though it lives, or though too few others live at the moment."`
+	Force bool   `json:"force,omitempty" doc:"Remove it although too few of the others answer for a majority; it takes effect when they do."`
 }
 
 // TransferRequest is the body of POST /v1/cluster/transfer.
