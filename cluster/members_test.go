@@ -223,6 +223,36 @@ func TestJoin(t *testing.T) {
 		w.awaitVoters("n1", "n2", "n3", "n4")
 	})
 
+	inTown(t, "a node that answers, but that raft doesn't reach, gets no vote", func(t *testing.T) {
+		w := newTown(t, 3, nil)
+		w.record("1")
+		var trouble atomic.Bool
+		trouble.Store(true)
+		w.build("n4", func(cfg *Config) {
+			cfg.Trouble = func() string {
+				if trouble.Load() {
+					return "slow"
+				}
+				return ""
+			}
+		})
+		w.start("n4")
+		w.awaitMember("n4", func(m Member) bool { return m.Applied > 0 && m.Lag == 0 })
+		deafen := func(deaf bool) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.deaf["n4"] = deaf
+			w.connect()
+		}
+		deafen(true)
+		time.Sleep(5 * time.Second)
+		trouble.Store(false)
+		time.Sleep(time.Minute)
+		w.awaitMember("n4", func(m Member) bool { return !m.Voter && m.Alive && m.Lag == 0 })
+		deafen(false)
+		w.awaitVoters("n1", "n2", "n3", "n4")
+	})
+
 	inTown(t, "the leader changes while a node joins", func(t *testing.T) {
 		w := newTown(t, 3, nil)
 		w.record("1")

@@ -212,6 +212,9 @@ func (n *Node) Status() Status {
 	if m, ok := n.cfg.Machine.Marker(); ok {
 		st.Snapshot = m.Index
 	}
+	if n.cfg.Receiving != nil {
+		st.Installing = n.cfg.Receiving()
+	}
 	r := n.raft.Load()
 	if r == nil {
 		return st

@@ -24,6 +24,7 @@ type town struct {
 	mu    sync.Mutex
 	homes map[string]*home
 	apart map[[2]string]bool // who doesn't reach whom
+	deaf  map[string]bool    // whom raft doesn't reach, although questions do
 }
 
 // home is one node: what survives its restarts, and the node while it runs.
@@ -55,7 +56,7 @@ func (l *lines) count(s string) int {
 // newTown founds a cluster of n1 to n<founders>.
 func newTown(t *testing.T, founders int, change func(*Config)) *town {
 	t.Helper()
-	w := &town{t: t, homes: map[string]*home{}, apart: map[[2]string]bool{}}
+	w := &town{t: t, homes: map[string]*home{}, apart: map[[2]string]bool{}, deaf: map[string]bool{}}
 	t.Cleanup(func() { time.Sleep(10 * time.Second) }) // raft has questions open when it has shut down
 	var list []raft.Server
 	for i := range founders {
@@ -135,7 +136,7 @@ func (w *town) connect() {
 				continue
 			}
 			a.trans.Disconnect(raft.ServerAddress(b.cfg.ID))
-			if b.trans != nil && !w.apart[[2]string{a.cfg.ID, b.cfg.ID}] {
+			if b.trans != nil && !w.deaf[a.cfg.ID] && !w.deaf[b.cfg.ID] && !w.apart[[2]string{a.cfg.ID, b.cfg.ID}] {
 				a.trans.Connect(raft.ServerAddress(b.cfg.ID), b.trans)
 			}
 		}
