@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -235,6 +236,8 @@ func newClusterMembers(a *app) *cobra.Command {
 				return err
 			case a.json:
 				return lines(a, members)
+			case slices.ContainsFunc(members, func(m client.Member) bool { return m.Stale }):
+				a.notef("there is no leader to ask; this is what one node knows\n")
 			}
 			return a.membersTable(members, time.Now())
 		},

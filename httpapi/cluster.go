@@ -48,7 +48,7 @@ var ErrAlone = &job.Error{
 
 // The limits on how long a request to the cluster may take.
 const (
-	membersTime  = 2 * time.Second
+	membersTime  = 5 * time.Second // a little more than without a leader is waited for one
 	changeTime   = 30 * time.Second
 	snapshotTime = 2 * time.Minute
 	verifyTime   = 10 * time.Minute
@@ -304,6 +304,8 @@ func (a *API) transferLeadership(w *response, r *http.Request, _ *query) error {
 	if err != nil {
 		return err
 	}
+	applied, _ := a.machine.Applied()
+	w.index(applied)
 	return a.reply(w, http.StatusOK, &TransferAnswer{Leader: leader})
 }
 
