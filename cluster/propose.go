@@ -128,7 +128,7 @@ func (n *Node) catchUp(ctx context.Context, index uint64) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.LeaderWait)
 	defer cancel()
-	defer context.AfterFunc(n.runCtx(), cancel)()
+	defer context.AfterFunc(n.dead, cancel)()
 	if err := n.cfg.Machine.WaitApplied(ctx, index); err != nil {
 		n.log.DebugContext(ctx, "this node has not applied yet what the leader has recorded", obs.Index(index), obs.Err(err))
 	}

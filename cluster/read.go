@@ -201,21 +201,31 @@ func (n *Node) voters(r *raft.Raft) (others []string, need int) {
 }
 
 func (n *Node) knowsNoLater(ctx context.Context, id string, term uint64) bool {
-	answer, err := n.cfg.Peers.Call(ctx, id, methodConfirm, nil)
-	if err != nil {
-		return false
-	}
-	theirs, _, err := msgp.ReadUint64Bytes(answer)
+	theirs, _, err := n.askTerm(ctx, id)
 	return err == nil && theirs <= term
 }
 
-// answerConfirm tells the term of this node. It has voted in no later one.
+// askTerm asks another node for its term, in a later one of which it has not voted,
+// and the last entry of its log.
+func (n *Node) askTerm(ctx context.Context, id string) (term, last uint64, err error) {
+	answer, err := n.cfg.Peers.Call(ctx, id, methodConfirm, nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	if term, answer, err = msgp.ReadUint64Bytes(answer); err != nil {
+		return 0, 0, err
+	}
+	last, _, err = msgp.ReadUint64Bytes(answer)
+	return term, last, err
+}
+
 func (n *Node) answerConfirm(context.Context, string, []byte) ([]byte, error) {
 	r := n.raft.Load()
-	if r == nil {
+	if r == nil || n.isClosed() {
 		return nil, n.refusal()
 	}
-	return msgp.AppendUint64(nil, r.CurrentTerm()), nil
+	b := msgp.AppendUint64(nil, r.CurrentTerm())
+	return msgp.AppendUint64(b, r.LastIndex()), nil
 }
 
 // answerRead gives another node an index for its readers. With that node, which knew no

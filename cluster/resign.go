@@ -21,6 +21,8 @@ const (
 	// transferLimit is how long a leader tries to hand over. Then it stops anyway: the
 	// others elect a leader without it.
 	transferLimit = 3 * time.Second
+	// heirLimit is how long the other nodes may take to say whether they could lead.
+	heirLimit = 500 * time.Millisecond
 	// guestLimit is how long calls that another node answers are waited for.
 	guestLimit = 2 * time.Second
 )
@@ -50,7 +52,7 @@ func (n *Node) setPhase(p int32) {
 // flight and hands over, and calls that were in this node's hands get their answers
 // from the next leader. led is closed when the term is over. Everything is bounded.
 func (n *Node) resign(r *raft.Raft, led <-chan struct{}) {
-	if n.dead.Err() == nil && r.State() == raft.Leader && len(n.otherVoters(r)) > 0 {
+	if n.dead.Err() == nil && n.cfg.Peers != nil && r.State() == raft.Leader {
 		n.setPhase(phaseResigning)
 		limit, cancel := context.WithTimeout(n.dead, transferLimit)
 		n.handOver(limit, r, led)
@@ -72,11 +74,6 @@ func (n *Node) resign(r *raft.Raft, led <-chan struct{}) {
 	}
 }
 
-func (n *Node) otherVoters(r *raft.Raft) []string {
-	others, _ := n.voters(r)
-	return others
-}
-
 // handOver transfers the leadership to another voter, and waits until one leads.
 func (n *Node) handOver(ctx context.Context, r *raft.Raft, led <-chan struct{}) {
 	began := time.Now()
@@ -89,8 +86,13 @@ func (n *Node) handOver(ctx context.Context, r *raft.Raft, led <-chan struct{}) 
 		return
 	}
 	for ctx.Err() == nil && r.State() == raft.Leader {
+		heir, ok := n.heir(ctx, r)
+		if !ok {
+			n.log.Warn("there is no other node that could lead")
+			return
+		}
 		done := make(chan error, 1)
-		future := r.LeadershipTransfer()
+		future := r.LeadershipTransferToServer(heir.ID, heir.Address)
 		go func() { done <- future.Error() }() // ends with raft at the latest
 		var err error
 		select {
@@ -119,6 +121,38 @@ func (n *Node) handOver(ctx context.Context, r *raft.Raft, led <-chan struct{}) 
 			return
 		}
 	}
+}
+
+// heir is the voter with the longest log among those that answer; raft itself would
+// also choose one that is dead.
+func (n *Node) heir(ctx context.Context, r *raft.Raft) (heir raft.Server, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, heirLimit)
+	defer cancel()
+	type answer struct {
+		server raft.Server
+		last   uint64
+		err    error
+	}
+	answers := make(chan answer)
+	asked := 0
+	for _, s := range r.GetConfiguration().Configuration().Servers {
+		if s.Suffrage != raft.Voter || s.ID == raft.ServerID(n.cfg.ID) {
+			continue
+		}
+		asked++
+		go func() {
+			_, last, err := n.askTerm(ctx, string(s.ID))
+			answers <- answer{s, last, err}
+		}()
+	}
+	var longest uint64
+	for range asked {
+		a := <-answers
+		if a.err == nil && (!ok || a.last > longest) {
+			heir, longest, ok = a.server, a.last, true
+		}
+	}
+	return heir, ok
 }
 
 // settle waits until everything in flight has its answer. It reports false when ctx

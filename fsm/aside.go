@@ -80,7 +80,6 @@ func (m *Machine) Reset(ctx context.Context) (aside string, err error) {
 	if err := m.failed(); err != nil {
 		return "", err
 	}
-	m.hashes.stop()
 	m.gate.Lock()
 	defer m.gate.Unlock()
 	m.store.close()

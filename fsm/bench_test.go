@@ -253,13 +253,10 @@ func BenchmarkVerify(b *testing.B) {
 		b.Fatal(err)
 	}
 	t := &meter{b: b}
-	for index := uint64(1 << 40); b.Loop(); index++ {
+	for b.Loop() {
 		b.StopTimer()
 		t.start()
-		if err := m.beginHash(index); err != nil { // apply waits for this only
-			b.Fatal(err)
-		}
-		if _, err := m.Hash(b.Context(), index); err != nil {
+		if _, err := m.hash(); err != nil {
 			b.Fatal(err)
 		}
 		t.stop()

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/orrery-io/orrery/internal/spelling"
 	"github.com/orrery-io/orrery/job"
 )
 
@@ -84,7 +83,7 @@ func (q *query) eventFilter() eventFilter {
 			}
 		}
 		if !found {
-			q.fail("invalid_value", "types", "%q is not an event type%s", clip(text), spelling.DidYouMean(text, names))
+			q.fail("invalid_value", "types", "%q is not an event type%s", clip(text), didYouMean(text, names))
 		}
 	}
 	return f

@@ -32,9 +32,8 @@ type hello struct {
 
 // Refusals that a hello may carry.
 const (
-	refusedForeign  = "foreign_cluster"
-	refusedBusy     = "busy"
-	refusedStopping = "stopping"
+	refusedForeign = "foreign_cluster"
+	refusedBusy    = "busy"
 )
 
 var errHello = errors.New("malformed hello")

@@ -22,18 +22,15 @@ func newListener(addr net.Addr, most int) *listener {
 	return &listener{addr: addr, queue: make(chan *Conn, most), done: make(chan struct{})}
 }
 
-// reserve takes a place, or says why there is none, as one of the refusals.
-func (l *listener) reserve() (refused string) {
+// reserve takes a place; false means that there is none.
+func (l *listener) reserve() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case l.closed:
-		return refusedStopping
-	case l.taken == cap(l.queue):
-		return refusedBusy
+	if l.closed || l.taken == cap(l.queue) {
+		return false
 	}
 	l.taken++
-	return ""
+	return true
 }
 
 // free gives a place back.

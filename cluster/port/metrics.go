@@ -9,17 +9,16 @@ const (
 	reasonCertificate = "no_certificate" // none
 	reasonProtocol    = "protocol"       // one that is not spoken here
 	reasonHello       = "hello"          // malformed, or not by the one of the certificate
-	reasonForeign     = refusedForeign
+	reasonForeign     = "foreign_cluster"
 	reasonTimeout     = "timeout"
 	reasonClosed      = "closed"  // by the other side, before it was done
 	reasonCrowded     = "crowded" // pushed out by newer ones
-	reasonBusy        = refusedBusy
-	reasonStopping    = refusedStopping
+	reasonBusy        = "busy"    // too many wait for Accept
 )
 
 var reasons = []string{
 	reasonNoTLS, reasonKey, reasonCertificate, reasonProtocol, reasonHello,
-	reasonForeign, reasonTimeout, reasonClosed, reasonCrowded, reasonBusy, reasonStopping,
+	reasonForeign, reasonTimeout, reasonClosed, reasonCrowded, reasonBusy,
 }
 
 // metrics is everything that this package measures.
