@@ -114,7 +114,7 @@ func (a *app) demo(ctx context.Context, opts demoOptions) (err error) {
 		Data: filepath.Join(d.tmp, "data"), HTTP: "127.0.0.1:0", Lease: demoLease, Version: version(),
 		Log: slog.New(slog.NewTextHandler(logFile, nil)),
 	}
-	return withNode(ctx, cfg, func(ctx context.Context, s *server.Server) error {
+	return a.withNode(ctx, cfg, func(ctx context.Context, s *server.Server) error {
 		d.url = localURL(s.Addr())
 		return d.run(ctx, a, found)
 	})

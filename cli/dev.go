@@ -43,7 +43,7 @@ as it does in a cluster.`,
 				return err
 			}
 			cfg.Version = version()
-			return withNode(cmd.Context(), cfg, func(ctx context.Context, s *server.Server) error {
+			return a.withNode(cmd.Context(), cfg, func(ctx context.Context, s *server.Server) error {
 				return a.dev(ctx, s, cfg, opts)
 			})
 		},

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -91,7 +92,71 @@ func (f pairsFlag) Set(s string) error {
 
 func (f pairsFlag) Type() string { return "key=value" }
 
+// sizeFlag is a number of bytes on the command line: 67108864, 64MiB, 500MB.
+type sizeFlag struct{ n *int64 }
+
+func (f sizeFlag) String() string { return "" }
+
+func (f sizeFlag) Set(s string) error {
+	for _, u := range []struct {
+		name  string
+		bytes int64
+	}{
+		{"KiB", 1 << 10},
+		{"MiB", 1 << 20},
+		{"GiB", 1 << 30},
+		{"TiB", 1 << 40},
+		{"kB", 1e3},
+		{"KB", 1e3},
+		{"MB", 1e6},
+		{"GB", 1e9},
+		{"TB", 1e12},
+		{"B", 1},
+		{"", 1},
+	} {
+		number, ok := strings.CutSuffix(s, u.name)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
+		if err != nil || n <= 0 || n > math.MaxInt64/u.bytes {
+			break
+		}
+		*f.n = n * u.bytes
+		return nil
+	}
+	return fmt.Errorf("%q is not a size such as 64MiB or 500MB", clipText(s, 40))
+}
+
+func (f sizeFlag) Type() string { return "size" }
+
+// offFlag is a duration on the command line, or off, which is -1.
+type offFlag struct{ d *time.Duration }
+
+func (f offFlag) String() string { return "" }
+
+func (f offFlag) Set(s string) error {
+	switch strings.ToLower(s) {
+	case "off", "never", "no":
+		*f.d = -1
+		return nil
+	}
+	d, err := job.ParseDuration(s)
+	if err != nil {
+		return err
+	}
+	if d <= 0 {
+		return fmt.Errorf("%q is no time; off turns it off", clipText(s, 40))
+	}
+	*f.d = d.Duration()
+	return nil
+}
+
+func (f offFlag) Type() string { return "duration" }
+
 var (
+	_ pflag.Value = sizeFlag{}
+	_ pflag.Value = offFlag{}
 	_ pflag.Value = pairsFlag{}
 	_ pflag.Value = durationFlag{}
 	_ pflag.Value = timeFlag{}

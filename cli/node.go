@@ -22,7 +22,7 @@ const nodeGCPercent = 400
 // withNode runs a node, and body once the node answers. The node stops after body
 // has returned; when the node fails first, the context of body ends. Interrupted
 // by ctx, it returns what body does.
-func withNode(ctx context.Context, cfg server.Config, body func(context.Context, *server.Server) error) error {
+func (a *app) withNode(ctx context.Context, cfg server.Config, body func(context.Context, *server.Server) error) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(nodeGCPercent)
 	}
@@ -49,11 +49,10 @@ func withNode(ctx context.Context, cfg server.Config, body func(context.Context,
 		fail(err)
 		ended <- err
 	}()
-	select {
-	case <-srv.Ready():
+	if err = a.untilReady(inner, srv, cfg); err == nil {
 		err = body(inner, srv)
-	case <-inner.Done():
-		err = context.Cause(inner)
+	} else if cfg.Cluster != "" {
+		err = unlessInterrupted(err) // waiting for others may be ended
 	}
 	stop()
 	if nodeErr := <-ended; nodeErr != nil {
@@ -61,6 +60,30 @@ func withNode(ctx context.Context, cfg server.Config, body func(context.Context,
 		return failuref("", "%s", nodeErr)
 	}
 	return err
+}
+
+// patienceForNodes is how long a node of a cluster waits before it says so.
+const patienceForNodes = 3 * time.Second
+
+// untilReady waits until the node answers. A node of a cluster may wait for others,
+// so it tells the person who started it.
+func (a *app) untilReady(ctx context.Context, srv *server.Server, cfg server.Config) error {
+	told := make(<-chan time.Time)
+	if cfg.Cluster != "" {
+		timer := time.NewTimer(patienceForNodes)
+		defer timer.Stop()
+		told = timer.C
+	}
+	for {
+		select {
+		case <-srv.Ready():
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-told:
+			a.notef("waiting for the other nodes; `orrery cluster status --addr %s` says how it stands, Ctrl-C ends this node\n", localURL(srv.Addr()))
+		}
+	}
 }
 
 // untilInterrupted waits for the end of ctx; Ctrl-C is how one ends a node, so it

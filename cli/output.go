@@ -164,6 +164,24 @@ func pretty(j job.JSON) string {
 	return b.String()
 }
 
+// byteText is a size for people: 640 kB, 1.2 GB.
+func byteText(n int64) string {
+	const units = "kMGTPE"
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, unit := float64(n), -1
+	for f >= 1000 && unit < len(units)-1 {
+		f /= 1000
+		unit++
+	}
+	digits := 0
+	if f < 10 {
+		digits = 1
+	}
+	return fmt.Sprintf("%.*f %cB", digits, f, units[unit])
+}
+
 // count is "1 job", "3 jobs".
 func count[N ~int | ~int64](n N, noun string) string {
 	if n == 1 {

@@ -35,8 +35,9 @@ type Cluster struct {
 	Installing *Installing `json:"installing,omitempty"`
 	// Servers are the members as the node knows them.
 	Servers []Server `json:"servers"`
-	// Members are the members as the leader sees them, nil when it could not be
-	// asked; MembersError says why then.
+	// Members are the members as the leader sees them, or those that the node knows
+	// when there is no leader; nil when neither could be had, and MembersError says
+	// why then.
 	Members      []Member `json:"members,omitempty"`
 	MembersError string   `json:"members_error,omitempty"`
 }
@@ -59,6 +60,11 @@ type Member struct {
 	// when it last has.
 	Alive       bool     `json:"alive"`
 	LastContact job.Time `json:"last_contact,omitzero"`
+	// Trouble says what is wrong with its disk, "" when nothing is known to be.
+	Trouble string `json:"trouble,omitempty"`
+	// Stale is true when there was no leader to ask: this is what the node that
+	// answered knows itself, and of the others it knows little.
+	Stale bool `json:"stale,omitempty"`
 	// Applied is how much of the log it has applied, Lag how many entries the leader
 	// is ahead of that.
 	Applied uint64 `json:"applied"`
@@ -103,7 +109,8 @@ func (c *Client) Cluster(ctx context.Context) (*Cluster, error) {
 	return cl, nil
 }
 
-// Members returns the members of the cluster as the leader sees them.
+// Members returns the members of the cluster as the leader sees them; without one, as
+// the node that answers knows them (Member.Stale).
 func (c *Client) Members(ctx context.Context) ([]Member, error) {
 	cl, err := c.Cluster(ctx)
 	if err != nil {
@@ -124,8 +131,9 @@ func (c *Client) Join(ctx context.Context, address string) (*Cluster, error) {
 	return c.change(ctx, "join", map[string]any{"address": address}, true)
 }
 
-// RemoveMember takes a server out of the cluster for good. With force it is removed
-// even though it lives, or though too few of the others do at the moment.
+// RemoveMember takes a server out of the cluster for good. It is refused when too few
+// of the others answer for a majority; with force it is tried nevertheless, and takes
+// effect when they do.
 func (c *Client) RemoveMember(ctx context.Context, id string, force bool) (*Cluster, error) {
 	body := map[string]any{"id": id}
 	if force {

@@ -59,6 +59,7 @@ type watched struct {
 	first  time.Time // when it came into the census
 	heard  time.Time
 	steady time.Time // since when it has answered every time; zero when it has not
+	missed int       // questions since its last answer
 	report report
 	rate   float64
 }
@@ -109,12 +110,14 @@ func (c *census) alive(id string) bool {
 }
 
 // silent returns for how long a server has said nothing, counted from the beginning of
-// the term at the earliest.
+// the term at the earliest. Zero as long as it was asked only a few times: this node
+// may have been stopped itself.
 func (c *census) silent(id string) time.Duration {
+	const fewTimes = 20
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := c.servers[id]
-	if w == nil {
+	if w == nil || w.missed < fewTimes {
 		return 0
 	}
 	since := w.first
@@ -216,6 +219,7 @@ func (c *census) note(id string, rep report, ok bool) {
 	w.asking = false
 	if !ok {
 		w.steady = time.Time{}
+		w.missed++
 		return
 	}
 	now := time.Now()
@@ -226,7 +230,7 @@ func (c *census) note(id string, rep report, ok bool) {
 	if w.steady.IsZero() {
 		w.steady = now
 	}
-	w.heard, w.report = now, rep
+	w.heard, w.report, w.missed = now, rep, 0
 }
 
 // servers returns the members of raft's configuration.

@@ -31,7 +31,9 @@ type Machine interface {
 	CopyTo(ctx context.Context, path string) (size int64, err error)
 	Install(ctx context.Context, path string, at fsm.Marker) (fsm.Marker, error)
 	Reset(ctx context.Context) (aside string, err error)
+	Backup(ctx context.Context, path string, madeAt time.Time, version string) (fsm.BackupInfo, error)
 	Synced() uint64
+	Hash(ctx context.Context, index uint64) ([]byte, error)
 }
 
 var _ Machine = (*fsm.Machine)(nil)
@@ -138,7 +140,8 @@ type Config struct {
 	// Registerer gets the metrics; nil means none.
 	Registerer prometheus.Registerer
 
-	fault func(step string) error // for tests: called between two steps; an error ends the work there
+	newest int                     // for tests: the schema that this program knows; zero means fsm.NewestSchema
+	fault  func(step string) error // for tests: called between two steps; an error ends the work there
 }
 
 // maxAppend is how many entries are sent to a follower or applied at once. With
@@ -169,6 +172,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	cfg.newest = cmp.Or(cfg.newest, fsm.NewestSchema)
 	cfg.HeartbeatTimeout = cmp.Or(cfg.HeartbeatTimeout, 500*time.Millisecond)
 	cfg.ElectionTimeout = cmp.Or(cfg.ElectionTimeout, 500*time.Millisecond)
 	cfg.LeaseTimeout = cmp.Or(cfg.LeaseTimeout, 250*time.Millisecond)

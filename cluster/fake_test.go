@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/orrery-io/orrery/command"
 	"github.com/orrery-io/orrery/fsm"
@@ -204,6 +205,14 @@ func (m *fakeMachine) CopyTo(_ context.Context, path string) (int64, error) {
 		return 0, err
 	}
 	return int64(len(b)), os.WriteFile(path, b, 0o600)
+}
+
+func (m *fakeMachine) Backup(_ context.Context, path string, _ time.Time, _ string) (fsm.BackupInfo, error) {
+	return fsm.BackupInfo{}, errors.New("a fake has no backup")
+}
+
+func (m *fakeMachine) Hash(context.Context, uint64) ([]byte, error) {
+	return nil, errors.New("a fake has no hash")
 }
 
 func (m *fakeMachine) Reset(context.Context) (string, error) {

@@ -1,9 +1,11 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/raft"
 	"github.com/orrery-io/orrery/internal/obs"
@@ -70,6 +72,10 @@ func (g *guard) refuse(rpc raft.RPC) bool {
 			return true
 		}
 	case *raft.AppendEntriesRequest:
+		if slices.ContainsFunc(req.Entries, func(l *raft.Log) bool { return bytes.Equal(l.Extensions, termOnly) }) {
+			rpc.Respond(nil, errors.New("the content of an entry is missing"))
+			return true
+		}
 		if m := g.node.snaps.position(); req.Term >= g.term() && contradicts(req, m) {
 			rpc.Respond(nil, errors.New("this node has another history"))
 			g.node.discard(m)

@@ -156,7 +156,7 @@ func (b *belonging) joining() (Joining, error) {
 	was, err := n.store.text(keyMember)
 	return Joining{
 		ID: n.cfg.ID, Address: n.cfg.Address, HTTP: n.cfg.HTTP, Cluster: n.cfg.Machine.ClusterID(), Fresh: was == "",
-		Version: n.cfg.Version, Protocol: protocol, Schema: n.newest,
+		Version: n.cfg.Version, Protocol: protocol, Schema: n.cfg.newest,
 	}, err
 }
 

@@ -190,14 +190,17 @@ func (s *logStore) follows(logs []*raft.Log) error {
 	return nil
 }
 
+// termOnly marks an entry of which only the term is known.
+var termOnly = []byte("orrery: the content of this entry is not known")
+
 // GetLog implements raft.LogStore. After an install the log begins behind the marker,
 // and raft asks for the entry at the marker when a new leader has others behind it:
-// its term is known, and that is all that raft looks at. It is not sent to anybody,
-// because the entry before it is missing too.
+// its term is known, and that is all that raft looks at. No node takes such an entry
+// from another (guard).
 func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	err := s.bolt.GetLog(index, l)
 	if m := s.position(); errors.Is(err, raft.ErrLogNotFound) && index > 1 && index == m.index {
-		*l = raft.Log{Index: index, Term: m.term, Type: raft.LogNoop}
+		*l = raft.Log{Index: index, Term: m.term, Type: raft.LogNoop, Extensions: termOnly}
 		return nil
 	}
 	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {

@@ -4,18 +4,22 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // metrics is everything that this package measures.
 type metrics struct {
-	proposals   *prometheus.CounterVec
-	items       prometheus.Histogram
-	bytes       prometheus.Histogram
-	commit      prometheus.Histogram
-	write       prometheus.Histogram
-	terms       prometheus.Counter
-	markers     prometheus.Counter
-	copies      prometheus.Counter
-	installs    prometheus.Counter
-	forwards    prometheus.Counter
-	ok, unknown prometheus.Counter
-	refused     prometheus.Counter
+	proposals *prometheus.CounterVec
+	items     prometheus.Histogram
+	bytes     prometheus.Histogram
+	commit    prometheus.Histogram
+	write     prometheus.Histogram
+	terms     prometheus.Counter
+	markers   prometheus.Counter
+	copies    prometheus.Counter
+	installs  prometheus.Counter
+	restores  prometheus.Counter
+	// of Verify
+	verifications prometheus.Counter
+	unequal       prometheus.Gauge
+	forwards      prometheus.Counter
+	ok, unknown   prometheus.Counter
+	refused       prometheus.Counter
 }
 
 func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
@@ -60,6 +64,18 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 			Name: "orrery_cluster_snapshot_installs_total",
 			Help: "Databases received from another node and installed.",
 		}),
+		verifications: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "orrery_cluster_verifications_total",
+			Help: "Comparisons of the rows of all nodes that were asked of this one.",
+		}),
+		unequal: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "orrery_cluster_unequal_nodes",
+			Help: "Nodes whose rows differed from those of most others at the last comparison.",
+		}),
+		restores: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "orrery_cluster_restores_total",
+			Help: "Backups that this node has restored as the leader.",
+		}),
 		forwards: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "orrery_cluster_forwards_total",
 			Help: "Requests with the calls of this node's clients, sent to the leader.",
@@ -69,7 +85,7 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 	m.unknown = m.proposals.WithLabelValues("unknown")
 	m.refused = m.proposals.WithLabelValues("refused")
 	if reg != nil {
-		reg.MustRegister(m.proposals, m.items, m.bytes, m.commit, m.write, m.terms, m.markers, m.copies, m.installs, m.forwards,
+		reg.MustRegister(m.proposals, m.items, m.bytes, m.commit, m.write, m.terms, m.markers, m.copies, m.installs, m.restores, m.verifications, m.unequal, m.forwards,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "orrery_cluster_queued_items",
 				Help: "Commands that wait for the proposer.",

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	"github.com/orrery-io/orrery/fsm"
 	"github.com/orrery-io/orrery/internal/obs"
 	"github.com/orrery-io/orrery/job"
 )
@@ -26,9 +25,10 @@ type Node struct {
 	clock     *clock
 	proposer  *proposer
 	transport raft.Transport
-	guard     *guard // nil when this node is alone
+	guard     *guard            // nil when this node is alone
+	restores  chan *restoration // to be restored between two terms
+	upload    upload
 	plan      plan
-	newest    int           // schema that this program knows
 	changing  chan struct{} // capacity 1: held while the members are changed
 	census    atomic.Pointer[census]
 
@@ -66,9 +66,9 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		cfg: cfg, log: cfg.Log.With(obs.Node(cfg.ID)), clock: &clock{}, transport: cfg.Transport, newest: fsm.NewestSchema, changing: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Log.With(obs.Node(cfg.ID)), clock: &clock{}, transport: cfg.Transport, changing: make(chan struct{}, 1),
 		leaders: newLeadership(), forward: newForwarder(cfg), reads: newReads(),
-		hung: make(chan struct{}), over: make(chan struct{}),
+		hung: make(chan struct{}), restores: make(chan *restoration), over: make(chan struct{}),
 	}
 	n.dead, n.fail = context.WithCancelCause(context.Background())
 	n.proposer = newProposer(cfg, n.clock)
@@ -79,6 +79,7 @@ func New(cfg Config) (*Node, error) {
 		fail:    n.fail, hang: n.hang,
 	}
 	n.snaps = newSnapshots(cfg, n.store, n.metrics, n.runCtx)
+	n.snaps.wanted = n.wanted
 	n.snaps.load()
 	n.store.trimmable, n.store.marker, n.store.position = n.snaps.trimmable, n.snaps.marker, n.snaps.position
 	n.adapter = &adapter{machine: cfg.Machine, snaps: n.snaps, metrics: n.metrics, fail: n.fail, ctx: n.runCtx}
@@ -210,6 +211,9 @@ func (n *Node) Status() Status {
 	st.Applied, _ = n.cfg.Machine.Applied()
 	if m, ok := n.cfg.Machine.Marker(); ok {
 		st.Snapshot = m.Index
+	}
+	if n.cfg.Receiving != nil {
+		st.Installing = n.cfg.Receiving()
 	}
 	r := n.raft.Load()
 	if r == nil {

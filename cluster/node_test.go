@@ -44,7 +44,9 @@ func start(t testing.TB, cfg Config) *running {
 		m = newFake(nil)
 		cfg.Machine = m
 	}
-	cfg.Log = testLog(t)
+	if cfg.Log == nil {
+		cfg.Log = testLog(t)
+	}
 	r := &running{machine: m, leads: make(chan uint64, 16)}
 	lead := cfg.Lead
 	cfg.Lead = func(ctx context.Context, term uint64) error {

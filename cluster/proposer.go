@@ -243,7 +243,7 @@ type clock struct {
 func (c *clock) next() job.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.last = max(c.last, job.At(time.Now()))
+	c.last = max(c.last, job.At(now()))
 	return c.last
 }
 

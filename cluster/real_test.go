@@ -39,24 +39,27 @@ type whole struct {
 	leads   chan struct{}
 	ended   chan struct{} // Run of the node has returned
 	stop    func() error
+	fails   bool // Run is expected to return an error
 }
 
 // launch runs a node on a real state machine in dir.
 func launch(t testing.TB, dir string, change func(*Config)) *whole {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	m, err := fsm.Open(t.Context(), fsm.Config{Dir: filepath.Join(dir, "db"), Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &whole{machine: &counting{Machine: m}, leads: make(chan struct{}, 16), ended: make(chan struct{})}
+	w := &whole{leads: make(chan struct{}, 64), ended: make(chan struct{})}
 	cfg := Config{
-		ID: "n1", Dir: filepath.Join(dir, "raft"), Machine: w.machine, Version: "test", Log: log,
+		ID: "n1", Dir: filepath.Join(dir, "raft"), Version: "test", Log: log,
 		Lead: func(ctx context.Context, _ uint64) error { w.leads <- struct{}{}; <-ctx.Done(); return nil },
 	}
 	if change != nil {
 		change(&cfg)
 	}
+	m, err := OpenMachine(t.Context(), fsm.Config{Dir: filepath.Join(dir, "db"), Log: log}, cfg.Dir, cfg.ID, cfg.Transport == nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.machine = &counting{Machine: m}
+	cfg.Machine = w.machine
 	if w.Node, err = New(cfg); err != nil {
 		t.Fatal(errors.Join(err, m.Close()))
 	}
@@ -74,7 +77,7 @@ func launch(t testing.TB, dir string, change func(*Config)) *whole {
 		return errors.Join(nodeErr, machineErr, m.Close())
 	})
 	t.Cleanup(func() {
-		if err := w.stop(); err != nil {
+		if err := w.stop(); err != nil && !w.fails {
 			t.Error(err)
 		}
 	})

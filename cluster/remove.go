@@ -215,15 +215,18 @@ func (n *Node) successor(r *raft.Raft, c *census, to string) (Server, error) {
 		case !ok:
 			return s, noMember(to)
 		case !s.Voter:
-			return s, job.Errorf(job.Conflict, "not_a_voter", "node %s is still catching up and can't lead", to)
+			return s, job.Errorf(job.Conflict, "not_a_voter", "node %s is still catching up and can't lead", to).
+				WithHint("wait until it has a vote, or name another node")
 		case !c.alive(to):
-			return s, job.Errorf(job.Conflict, "member_unreachable", "node %s does not answer and can't lead", to)
+			return s, job.Errorf(job.Conflict, "member_unreachable", "node %s does not answer and can't lead", to).
+				WithHint("name another node, or none for the one that is most up to date")
 		}
 		return s, nil
 	}
 	able := slices.DeleteFunc(n.followers(), func(f follower) bool { return !f.Voter || !f.Alive || f.Report.Trouble != "" })
 	if len(able) == 0 {
-		return Server{}, job.Errorf(job.Conflict, "no_successor", "no other voter answers that could lead")
+		return Server{}, job.Errorf(job.Conflict, "no_successor", "no other voter answers that could lead").
+			WithHint("let another node join first, or bring one back")
 	}
 	best := slices.MaxFunc(able, func(a, b follower) int { return cmp.Compare(a.Report.Applied, b.Report.Applied) })
 	return best.Server, nil

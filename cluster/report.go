@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/orrery-io/orrery/command"
 	"github.com/orrery-io/orrery/job"
@@ -67,7 +68,10 @@ type report struct {
 	Term    uint64 `json:"term"`
 	Applied uint64 `json:"applied"`
 	LogLast uint64 `json:"log_last"`
-	Version string `json:"version,omitempty"`
+	// Leader is whom it follows, and Silence how long it has heard nothing of it.
+	Leader  string        `json:"leader,omitempty"`
+	Silence time.Duration `json:"silence,omitempty"`
+	Version string        `json:"version,omitempty"`
 	// Schema is the newest schema that the program knows, Commands its newest command.
 	Schema   int    `json:"schema"`
 	Commands int    `json:"commands"`
@@ -84,15 +88,19 @@ type report struct {
 func (n *Node) report() report {
 	st := n.Status()
 	rep := report{
-		ID: st.ID, Cluster: st.ClusterID, State: st.State, Term: st.Term, Applied: st.Applied, LogLast: st.LogLast,
-		Version: n.cfg.Version, Schema: n.newest, Commands: newestCommand(),
+		ID: st.ID, Cluster: st.ClusterID, State: st.State, Term: st.Term, Applied: st.Applied, LogLast: st.LogLast, Leader: st.Leader,
+		Version: n.cfg.Version, Schema: n.cfg.newest, Commands: newestCommand(),
 		Address: n.cfg.Address, HTTP: n.cfg.HTTP,
+	}
+	if !st.LastContact.IsZero() {
+		rep.Silence = time.Since(st.LastContact)
+	}
+	rep.Installing = st.Installing
+	if r := n.raft.Load(); r != nil {
+		rep.LogLast = max(rep.LogLast, r.LastIndex()) // after an install the log is empty
 	}
 	if n.cfg.Draining != nil {
 		rep.Draining = n.cfg.Draining()
-	}
-	if n.cfg.Receiving != nil {
-		rep.Installing = n.cfg.Receiving()
 	}
 	if n.cfg.Trouble != nil {
 		rep.Trouble = n.cfg.Trouble()

@@ -92,6 +92,9 @@ func (n *Node) run(ctx context.Context) error {
 
 	<-ctx.Done()
 	n.resign(r, led)
+	if t, ok := n.cfg.Transport.(interface{ Interrupt() }); ok {
+		t.Interrupt()
+	}
 	// Raft forgets futures when it shuts down, so everything that waits for one ends
 	// first: raft answers all of them while it runs.
 	n.proposer.queue.end(job.ErrClosed)

@@ -50,7 +50,8 @@ type snapshots struct {
 	store   *logStore
 	dir     string // for copies and received files; emptied at start
 	grace   time.Duration
-	ctx     func() context.Context // of Run
+	ctx     func() context.Context      // of Run
+	wanted  func(context.Context) error // waits for a node that needs a copy; nil doesn't
 
 	setting sync.Mutex // held while the marker changes or the database is copied
 	marked  atomic.Pointer[position]
@@ -344,6 +345,11 @@ func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 		}
 		meta := got.meta
 		return &meta, &received{File: f, path: got.path, meta: meta, drop: func() error { return os.Remove(got.path) }}, nil
+	}
+	if s.wanted != nil {
+		if err := s.wanted(s.ctx()); err != nil {
+			return nil, nil, err
+		}
 	}
 	return s.copy()
 }

@@ -148,16 +148,18 @@ func (t *tending) promote(ctx context.Context) {
 		if s.Voter {
 			continue
 		}
-		why := t.census.notYet(s.ID, n.cfg.Machine.SchemaVersion())
+		why := t.census.notYet(s.ID, n.cfg.ID, n.cfg.Machine.SchemaVersion())
 		if why != "" {
-			if t.tell(s.ID, why) {
+			if _, known := t.told[s.ID]; !known {
+				t.told[s.ID] = telling{when: time.Now()} // most need only a moment
+			} else if t.tell(s.ID, why) {
 				n.log.InfoContext(ctx, "a node catches up and has no vote yet", obs.Member(s.ID), obs.Reason(why))
 			}
 			continue
 		}
 		err := t.change(ctx, func() error {
 			now, ok := find(servers(t.raft), s.ID)
-			if !ok || now.Voter || t.census.notYet(s.ID, n.cfg.Machine.SchemaVersion()) != "" {
+			if !ok || now.Voter || t.census.notYet(s.ID, n.cfg.ID, n.cfg.Machine.SchemaVersion()) != "" {
 				return nil // removed, or gone, while this waited
 			}
 			now.Voter = true
@@ -175,7 +177,7 @@ func (t *tending) promote(ctx context.Context) {
 }
 
 // notYet says why a server can't have a vote, "" when it can.
-func (c *census) notYet(id string, schema int) string {
+func (c *census) notYet(id, self string, schema int) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := c.servers[id]
@@ -194,6 +196,8 @@ func (c *census) notYet(id string, schema int) string {
 		return fmt.Sprintf("its version %s knows the schema only up to %d", w.report.Version, w.report.Schema)
 	case w.report.Cluster == "" || c.polls < moments || w.report.Applied < goal:
 		return fmt.Sprintf("applied %d %%", w.report.Applied*100/max(now, w.report.Applied, 1))
+	case w.report.Leader != self || w.report.Silence > aliveFor:
+		return "it hears nothing of the leader"
 	case w.steady.IsZero() || time.Since(w.steady) < steadyFor:
 		return "it answers only since a moment ago"
 	}
@@ -255,7 +259,7 @@ func (t *tending) gone(s Server) bool {
 func (t *tending) migrate(ctx context.Context) {
 	n := t.node
 	have := n.cfg.Machine.SchemaVersion()
-	to := n.newest
+	to := n.cfg.newest
 	if have >= to {
 		return
 	}

@@ -15,19 +15,24 @@ import (
 // lead follows the leadership until ctx ends: one term at a time, each over before
 // the next begins.
 func (n *Node) lead(ctx context.Context, r *raft.Raft) {
-	end := func() {}
+	end, leads := func() {}, false
 	defer func() { end() }()
 	for {
+		var req *restoration
 		select {
 		case <-ctx.Done():
 			return
-		case leads := <-r.LeaderCh():
-			// True after true means lost and won again in between.
-			end()
-			end = func() {}
-			if leads {
-				end = n.startTerm(ctx, r)
-			}
+		case leads = <-r.LeaderCh():
+		case req = <-n.restores:
+		}
+		// True after true means lost and won again in between.
+		end()
+		end = func() {}
+		if req != nil {
+			req.done <- n.restore(ctx, r, req)
+		}
+		if leads {
+			end = n.startTerm(ctx, r)
 		}
 	}
 }
@@ -120,8 +125,8 @@ func (n *Node) prepareCluster(ctx context.Context, r *raft.Raft) error {
 	var items []command.Item
 	empty := n.cfg.Machine.ClusterID() == ""
 	single := len(r.GetConfiguration().Configuration().Servers) == 1
-	if n.cfg.Machine.SchemaVersion() < n.newest && (empty || single) {
-		items = append(items, command.Item{Command: &command.Migrate{To: n.newest}})
+	if n.cfg.Machine.SchemaVersion() < n.cfg.newest && (empty || single) {
+		items = append(items, command.Item{Command: &command.Migrate{To: n.cfg.newest}})
 	}
 	if empty {
 		id, err := n.foundedAs()

@@ -39,5 +39,6 @@ type TrimFeed struct {
 	Through uint64 `msg:"t"`
 }
 
-// Verify makes every node hash its logical rows at this entry.
+// Verify makes every node hash its logical rows as they are after this entry, while
+// it goes on. The hash is no result: fsm.Machine.Hash has it.
 type Verify struct{}

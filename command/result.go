@@ -24,8 +24,6 @@ type Result struct {
 	Dispatched bool `msg:"d,omitempty"`
 	// Count is how many jobs a command on many of them changed.
 	Count int `msg:"c,omitempty"`
-	// Hash is that of Verify.
-	Hash []byte `msg:"h,omitempty"`
 	// Err is why the command was refused; nothing was stored then.
 	Err *job.Error `msg:"e,omitempty"`
 }

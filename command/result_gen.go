@@ -11,8 +11,8 @@ import (
 func (z *Result) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(8)
-	var zb0001Mask uint8 /* 8 bits */
+	zb0001Len := uint32(7)
+	var zb0001Mask uint8 /* 7 bits */
 	_ = zb0001Mask
 	if z.Job == 0 {
 		zb0001Len--
@@ -34,13 +34,9 @@ func (z *Result) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x20
 	}
-	if z.Hash == nil {
-		zb0001Len--
-		zb0001Mask |= 0x40
-	}
 	if z.Err == nil {
 		zb0001Len--
-		zb0001Mask |= 0x80
+		zb0001Mask |= 0x40
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -79,11 +75,6 @@ func (z *Result) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendInt(o, z.Count)
 		}
 		if (zb0001Mask & 0x40) == 0 { // if not omitted
-			// string "h"
-			o = append(o, 0xa1, 0x68)
-			o = msgp.AppendBytes(o, z.Hash)
-		}
-		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "e"
 			o = append(o, 0xa1, 0x65)
 			if z.Err == nil {
@@ -175,12 +166,6 @@ func (z *Result) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Count")
 				return
 			}
-		case "h":
-			z.Hash, bts, err = msgp.ReadBytesBytes(bts, z.Hash)
-			if err != nil {
-				err = msgp.WrapError(err, "Hash")
-				return
-			}
 		case "e":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -212,7 +197,7 @@ func (z *Result) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Result) Msgsize() (s int) {
-	s = 1 + 2 + msgp.Uint64Size + 2 + msgp.Int64Size + 3 + msgp.ArrayHeaderSize + (len(z.Jobs) * (msgp.Int64Size)) + 2 + msgp.BoolSize + 2 + msgp.BoolSize + 2 + msgp.IntSize + 2 + msgp.BytesPrefixSize + len(z.Hash) + 2
+	s = 1 + 2 + msgp.Uint64Size + 2 + msgp.Int64Size + 3 + msgp.ArrayHeaderSize + (len(z.Jobs) * (msgp.Int64Size)) + 2 + msgp.BoolSize + 2 + msgp.BoolSize + 2 + msgp.IntSize + 2
 	if z.Err == nil {
 		s += msgp.NilSize
 	} else {

@@ -15,8 +15,7 @@ type apply struct {
 	index  uint64
 	now    job.Time // the leader's, from the entry
 	events []job.Event
-	// verify are the items that want the hash of the state after the entry.
-	verify []int
+	verify bool // somebody wants the hash of the state after the entry
 	batch  *batch // the events, once the entry is complete
 }
 
@@ -37,7 +36,7 @@ func (a *apply) run(items []command.Item) ([]command.Result, error) {
 			return nil, fmt.Errorf("apply entry %d, item %d: %w", a.index, i, err)
 		}
 		if items[i].Command.Kind() == command.KindVerify {
-			a.verify = append(a.verify, i)
+			a.verify = true
 		}
 	}
 	return results, nil
@@ -112,7 +111,7 @@ func (a *apply) command(c command.Command, r *command.Result) error {
 	case *command.TrimFeed:
 		return a.trimFeed(c)
 	case *command.Verify:
-		return nil // answered when the entry is complete
+		return nil // begun when the entry is complete
 	default:
 		return fmt.Errorf("command %T (kind %d) is not known to the state machine of this version", c, c.Kind())
 	}

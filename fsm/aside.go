@@ -80,6 +80,7 @@ func (m *Machine) Reset(ctx context.Context) (aside string, err error) {
 	if err := m.failed(); err != nil {
 		return "", err
 	}
+	m.hashes.stop()
 	m.gate.Lock()
 	defer m.gate.Unlock()
 	m.store.close()

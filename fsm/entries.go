@@ -57,8 +57,8 @@ func (m *Machine) applyEntry(e *Entry) ([]command.Result, error) {
 	m.metrics.entries.Inc()
 	m.metrics.commands.Add(float64(len(decoded.Items)))
 	m.nudge(jobs)
-	if len(a.verify) > 0 || m.state.schema != int(m.schema.Load()) {
-		if err := m.complete(&a, results); err != nil {
+	if a.verify || m.state.schema != int(m.schema.Load()) {
+		if err := m.complete(&a); err != nil {
 			return nil, err
 		}
 	}
@@ -151,20 +151,16 @@ func (m *Machine) makeRoom() error {
 
 // complete does what an entry asked for beyond the rows: a migration takes place
 // with a flush, and a hash is that of what was flushed.
-func (m *Machine) complete(a *apply, results []command.Result) error {
+func (m *Machine) complete(a *apply) error {
 	if err := m.flushNow(flushReason{}); err != nil {
 		return err
 	}
 	m.schema.Store(int64(m.state.schema))
-	if len(a.verify) == 0 {
+	if !a.verify {
 		return nil
 	}
-	hash, err := m.hash()
-	if err != nil {
+	if err := m.beginHash(a.index); err != nil {
 		return fmt.Errorf("verify at log entry %d: %w", a.index, err)
-	}
-	for _, i := range a.verify {
-		results[i].Hash = hash
 	}
 	return nil
 }

@@ -15,11 +15,11 @@ import (
 // it. It runs inside the connection's Raw.
 func (s *store) write(f *flush, feedBytes int64, sync bool, list []migration) (_ int64, err error) {
 	if sync {
-		if err := s.stmts.synchronousFull.exec(); err != nil {
+		if err := s.synchronous("FULL"); err != nil {
 			return 0, err
 		}
 		defer func() {
-			if e := s.stmts.syncUsual.exec(); err == nil {
+			if e := s.synchronous("NORMAL"); err == nil {
 				err = e
 			}
 		}()
@@ -41,6 +41,11 @@ func (s *store) write(f *flush, feedBytes int64, sync bool, list []migration) (_
 	s.version = max(s.version, f.migrate)
 	return feedBytes, nil
 }
+
+// synchronous sets what a commit waits for. SQLite does that when it compiles the
+// PRAGMA, not when it runs it: as a prepared statement it would do nothing. It runs
+// inside the connection's Raw.
+func (s *store) synchronous(level string) error { return s.execRaw("PRAGMA synchronous = " + level) }
 
 // execRaw runs SQL, also several statements, inside the connection's Raw.
 func (s *store) execRaw(query string) error {

@@ -48,6 +48,7 @@ type Machine struct {
 	flushed  atomic.Uint64 // entries up to it are in SQLite
 	synced   atomic.Uint64 // and fsynced
 	feedSize atomic.Int64
+	hashes   hashes
 
 	wake   chan struct{} // something is dirty
 	urgent chan struct{} // much is
@@ -158,6 +159,7 @@ func (m *Machine) Close() error {
 		m.flushMu.Lock()
 		defer m.flushMu.Unlock()
 		m.fail(job.ErrClosed)
+		m.hashes.stop()
 		m.gate.Lock()
 		defer m.gate.Unlock()
 		m.store.close()

@@ -106,6 +106,11 @@ func backup(ctx context.Context, raw any, path string) error {
 // next generation, and is opened. The file is moved away. Nobody calls Apply
 // meanwhile; readers wait.
 //
+// A backup has no marker: it is made to stand for at, which is ignored otherwise. Its
+// rows become those of this cluster, whose id it takes; ids of jobs go on where they
+// are, also those of jobs that the backup doesn't have, and the events from before
+// count as trimmed.
+//
 // A file that is refused leaves everything as it was.
 func (m *Machine) Install(ctx context.Context, path string, at Marker) (Marker, error) {
 	m.flushMu.Lock()
@@ -114,6 +119,11 @@ func (m *Machine) Install(ctx context.Context, path string, at Marker) (Marker, 
 		return Marker{}, err
 	}
 	start := time.Now()
+	if at.Index > 0 && isBackup(ctx, path) {
+		if err := m.useBackup(ctx, path, at); err != nil {
+			return Marker{}, err
+		}
+	}
 	marker, err := m.checkFile(ctx, path)
 	if err != nil {
 		return Marker{}, err
@@ -122,6 +132,7 @@ func (m *Machine) Install(ctx context.Context, path string, at Marker) (Marker, 
 	if err != nil {
 		return Marker{}, fmt.Errorf("install snapshot %d: %w", marker.Index, err)
 	}
+	m.hashes.stop()
 	m.gate.Lock()
 	defer m.gate.Unlock()
 	if err := m.replace(ctx, next); err != nil {

@@ -6,7 +6,12 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/orrery-io/orrery/job"
 )
 
 // logical are the rows that must be equal on every node, each table in the order
@@ -23,18 +28,85 @@ var logical = [...]string{
 	"SELECT idx, doc FROM feed ORDER BY idx",
 }
 
-// hash returns the SHA-256 of all logical rows as SQLite has them, and of the
-// request ids that are remembered. Apply stands still meanwhile, and has flushed.
-func (m *Machine) hash() ([]byte, error) {
-	sum := sha256.New()
-	w := &rowHash{w: bufio.NewWriterSize(sum, 64<<10)}
-	for i, query := range logical {
-		w.number('t', int64(i))
-		w.to = w.to[:0]
-		if err := m.store.each(context.Background(), query, w.row); err != nil {
-			return nil, fmt.Errorf("%s: %w", query, err)
+// keptHashes is how many verifications are remembered.
+const keptHashes = 8
+
+// hashes are the newest verifications of this machine.
+type hashes struct {
+	mu   sync.Mutex
+	list []*hashing // oldest first
+	more signal     // list has grown
+}
+
+// hashing is a verification under way, or over.
+type hashing struct {
+	index  uint64
+	done   chan struct{} // closed when sum or err is there
+	sum    []byte
+	err    error
+	cancel context.CancelFunc
+}
+
+// stop ends what is under way, and waits for it.
+func (h *hashes) stop() {
+	h.mu.Lock()
+	list := slices.Clone(h.list)
+	h.mu.Unlock()
+	for _, x := range list {
+		x.cancel()
+		<-x.done
+	}
+}
+
+// errNoHash is for a verification that this machine has not seen, or has forgotten.
+var errNoHash = job.Errorf(job.NotFound, "hash_not_found", "this node has no hash of its rows at that entry; verify again")
+
+// Hash returns the SHA-256 of all logical rows as they were after the entry of a
+// Verify command, which must be one of the newest eight. It waits until the entry is
+// applied here and the rows are read, which takes about two seconds for a million
+// jobs. Nothing waits for it meanwhile, but a received snapshot ends it.
+func (m *Machine) Hash(ctx context.Context, index uint64) ([]byte, error) {
+	for {
+		more := m.hashes.more.wait()
+		applied := m.applied.Load() // before the look at the list
+		if x := m.hashes.find(index); x != nil {
+			select {
+			case <-x.done:
+				return x.sum, x.err
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+		}
+		// The list grows a moment after applied.
+		if applied > index {
+			return nil, errNoHash
+		}
+		select {
+		case <-more:
+		case <-m.dead:
+			return nil, m.failed()
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+func (h *hashes) find(index uint64) *hashing {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, x := range h.list {
+		if x.index == index {
+			return x
+		}
+	}
+	return nil
+}
+
+// beginHash begins to hash the rows as SQLite has them, inside a read transaction, so
+// that apply may go on. Apply calls it between two entries, and has flushed.
+func (m *Machine) beginHash(index uint64) error {
+	sum := sha256.New()
+	w := &rowHash{w: bufio.NewWriterSize(sum, 64<<10)}
 	var doc []byte
 	var err error
 	m.state.requests.each(func(r *requestRow) {
@@ -44,12 +116,65 @@ func (m *Machine) hash() ([]byte, error) {
 		}
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := w.w.Flush(); err != nil {
-		return nil, err
+	// A connection of its own: the pool's may be busy, and apply must not wait.
+	address, err := readerDSN(m.store.path)
+	if err != nil {
+		return err
 	}
-	return sum.Sum(nil), nil
+	db, err := sql.Open("sqlite", address)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	tx, err := db.BeginTx(ctx, nil)
+	if err == nil {
+		var at int64
+		err = tx.QueryRowContext(ctx, "SELECT applied_index FROM meta").Scan(&at) // now it has its view
+	}
+	if err != nil {
+		cancel()
+		return errors.Join(explain(m.store.path, err), db.Close())
+	}
+	x := &hashing{index: index, done: make(chan struct{}), cancel: cancel}
+	m.hashes.mu.Lock()
+	if len(m.hashes.list) == keptHashes {
+		m.hashes.list[0].cancel()
+		m.hashes.list = m.hashes.list[1:]
+	}
+	m.hashes.list = append(m.hashes.list, x)
+	m.hashes.mu.Unlock()
+	m.hashes.more.broadcast()
+	go func() {
+		defer close(x.done)
+		defer cancel()
+		defer db.Close()
+		defer func() { _ = tx.Rollback() }()
+		if x.err = w.rows(ctx, tx); x.err == nil {
+			x.sum = sum.Sum(nil)
+		}
+	}()
+	return nil
+}
+
+// rows hashes all logical rows.
+func (h *rowHash) rows(ctx context.Context, tx *sql.Tx) error {
+	for i, query := range logical {
+		h.number('t', int64(i))
+		h.to = h.to[:0]
+		rows, err := tx.QueryContext(ctx, query)
+		if err != nil {
+			return fmt.Errorf("%s: %w", query, err)
+		}
+		for rows.Next() && err == nil {
+			err = h.row(row{rows})
+		}
+		if err = errors.Join(err, rows.Err(), rows.Close()); err != nil {
+			return fmt.Errorf("%s: %w", query, err)
+		}
+	}
+	return h.w.Flush()
 }
 
 // rowHash feeds rows to a hash, every value with its length.

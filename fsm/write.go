@@ -39,17 +39,16 @@ const (
 type statements struct {
 	all []driver.Stmt
 
-	putJob, putJobs, dropJob   *statement
-	putKey, dropKey            *statement
-	putHead, dropHead          *statement
-	putChunk, dropChunk        *statement
-	putQueue                   *statement
-	putAgent, dropAgent        *statement
-	putFeed, trimFeed          *statement
-	putRequests, trimRequests  *statement
-	putMeta, putMarker         *statement
-	begin, commit, rollback    *statement
-	synchronousFull, syncUsual *statement
+	putJob, putJobs, dropJob  *statement
+	putKey, dropKey           *statement
+	putHead, dropHead         *statement
+	putChunk, dropChunk       *statement
+	putQueue                  *statement
+	putAgent, dropAgent       *statement
+	putFeed, trimFeed         *statement
+	putRequests, trimRequests *statement
+	putMeta, putMarker        *statement
+	begin, commit, rollback   *statement
 }
 
 // statement is one prepared statement with room for its arguments. database/sql
@@ -90,8 +89,6 @@ func (s *statements) prepare(ctx context.Context, raw driver.Conn) error {
 		{&s.begin, "BEGIN IMMEDIATE"},
 		{&s.commit, "COMMIT"},
 		{&s.rollback, "ROLLBACK"},
-		{&s.synchronousFull, "PRAGMA synchronous = FULL"},
-		{&s.syncUsual, "PRAGMA synchronous = NORMAL"},
 	} {
 		stmt, err := c.PrepareContext(ctx, x.sql)
 		if err != nil {

@@ -80,6 +80,7 @@ func (a *API) backup(w *response, r *http.Request, _ *query) error {
 	}
 	w.stream = true
 	began := time.Now()
+	applied, _ := a.machine.Applied()
 	file, err := c.Backup(r.Context())
 	if err != nil {
 		return err
@@ -93,6 +94,7 @@ func (a *API) backup(w *response, r *http.Request, _ *query) error {
 	if err != nil {
 		return fmt.Errorf("read the backup: %w", err)
 	}
+	w.index(applied)
 	h := w.Header()
 	h.Set("Content-Type", typeBinary)
 	h.Set("Content-Length", strconv.FormatInt(size, 10))

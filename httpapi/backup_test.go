@@ -32,7 +32,7 @@ func TestBackup(t *testing.T) {
 		t.Errorf("%d bytes, want %d", len(r.body), len(c.content))
 	}
 	h := r.header
-	if h.Get("Content-Type") != typeBinary || h.Get("Content-Length") != strconv.Itoa(len(c.content)) || h.Get("Repr-Digest") != sumText(c.content) ||
+	if h.Get("Content-Type") != typeBinary || h.Get("Orrery-Index") == "" || h.Get("Content-Length") != strconv.Itoa(len(c.content)) || h.Get("Repr-Digest") != sumText(c.content) ||
 		!strings.HasPrefix(h.Get("Content-Disposition"), `attachment; filename="orrery-2`) {
 		t.Errorf("%v", h)
 	}

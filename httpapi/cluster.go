@@ -20,8 +20,8 @@ type Cluster interface {
 	Members(ctx context.Context) ([]cluster.Member, error)
 	// Join tells this node of another one, by the address of its cluster port.
 	Join(ctx context.Context, addr string) error
-	// Remove takes a server out of the cluster; with force also one that lives, or
-	// one without which there is no majority for the moment.
+	// Remove takes a server out of the cluster; with force also when too few of the
+	// others answer for a majority.
 	Remove(ctx context.Context, id string, force bool) error
 	// Transfer makes another server the leader, any when to is "", and returns which.
 	Transfer(ctx context.Context, to string) (leader string, err error)
@@ -48,7 +48,7 @@ var ErrAlone = &job.Error{
 
 // The limits on how long a request to the cluster may take.
 const (
-	membersTime  = 2 * time.Second
+	membersTime  = 5 * time.Second // a little more than without a leader is waited for one
 	changeTime   = 30 * time.Second
 	snapshotTime = 2 * time.Minute
 	verifyTime   = 10 * time.Minute
@@ -72,9 +72,9 @@ type ClusterInfo struct {
 	LastContact time.Time           `json:"last_contact,omitzero" doc:"When the leader was last heard of."`
 	Installing  *cluster.Installing `json:"installing,omitempty" doc:"How much of a copy of the database this node has received; absent while it receives none."`
 	Servers     []cluster.Server    `json:"servers" doc:"The members of the cluster, as this node knows them."`
-	Members     []cluster.Member    `json:"members,omitempty" doc:"The members of the cluster as the leader sees them; absent when it could not be asked."`
+	Members     []cluster.Member    `json:"members,omitempty" doc:"The members of the cluster as the leader sees them, or as this node knows them while there is no leader; absent when neither can be told."`
 	// MembersError is set when Members are not.
-	MembersError string `json:"members_error,omitempty" doc:"Why the leader could not be asked."`
+	MembersError string `json:"members_error,omitempty" doc:"Why members is absent."`
 }
 
 func clusterInfo(version string, st cluster.Status) *ClusterInfo {
@@ -94,7 +94,7 @@ type JoinRequest struct {
 // RemoveRequest is the body of POST /v1/cluster/remove.
 type RemoveRequest struct {
 	ID    string `json:"id" doc:"The id of the server." example:"n-k3xq7w2abc"`
-	Force bool   `json:"force,omitempty" doc:"Remove it even though it lives, or though too few others live at the moment."`
+	Force bool   `json:"force,omitempty" doc:"Remove it although too few of the others answer for a majority; it takes effect when they do."`
 }
 
 // TransferRequest is the body of POST /v1/cluster/transfer.
@@ -126,7 +126,7 @@ func (a *API) clusterRoutes() []route {
 		{
 			method: http.MethodGet, path: "/v1/cluster", id: "getCluster", tag: "cluster",
 			summary: "Get how the cluster looks from this node",
-			doc:     "It answers without a leader too; members are absent then.",
+			doc:     "It answers without a leader too.",
 			answers: info("This node and the members of the cluster."),
 			curl:    `$ORRERY/v1/cluster`,
 			handle: func(w *response, r *http.Request, _ *query) error {
@@ -202,11 +202,7 @@ func (a *API) nodes() (Cluster, error) {
 // replyCluster answers with how the cluster looks from here now.
 func (a *API) replyCluster(w *response, r *http.Request) error {
 	info := clusterInfo(a.version, a.node.Status())
-	switch {
-	case a.cluster == nil:
-	case info.Leader == "":
-		info.MembersError = job.ErrNotLeader.Message
-	default:
+	if a.cluster != nil {
 		ctx, cancel := context.WithTimeout(r.Context(), membersTime)
 		defer cancel()
 		members, err := a.cluster.Members(ctx)
@@ -308,6 +304,8 @@ func (a *API) transferLeadership(w *response, r *http.Request, _ *query) error {
 	if err != nil {
 		return err
 	}
+	applied, _ := a.machine.Applied()
+	w.index(applied)
 	return a.reply(w, http.StatusOK, &TransferAnswer{Leader: leader})
 }
 

@@ -176,12 +176,6 @@ func TestCluster_says_what_went_wrong(t *testing.T) {
 	if strings.Contains(string(r.body), "secret") {
 		t.Errorf("%s", r.body)
 	}
-	b.node.status.Leader = ""
-	info = ClusterInfo{}
-	b.get("/v1/cluster").want(200).into(&info)
-	if info.MembersError != job.ErrNotLeader.Message {
-		t.Errorf("%+v", info)
-	}
 }
 
 func TestCluster_of_a_node_without_one(t *testing.T) {

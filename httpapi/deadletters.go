@@ -13,6 +13,7 @@ import (
 
 	"github.com/orrery-io/orrery/command"
 	"github.com/orrery-io/orrery/fsm"
+	"github.com/orrery-io/orrery/internal/spelling"
 	"github.com/orrery-io/orrery/job"
 )
 
@@ -244,7 +245,7 @@ func (d *decoder) filterObject(p path, raw []byte) *query {
 		at := path{parent, name}
 		switch {
 		case !knows(known, name):
-			d.fail("unknown_field", at, "is not a field here%s", didYouMean(name, known))
+			d.fail("unknown_field", at, "is not a field here%s", spelling.DidYouMean(name, known))
 		case values[name] != nil:
 			d.fail("duplicate_field", at, "is there twice")
 		case isNull(value):

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/orrery-io/orrery/internal/spelling"
 	"github.com/orrery-io/orrery/job"
 )
 
@@ -82,7 +83,7 @@ func (d *decoder) object(p path, raw []byte, names []string, set func(name int, 
 				if parent == "" {
 					parent = p.String()
 				}
-				d.fail("unknown_field", path{parent, name}, "is not a field here%s", didYouMean(name, names))
+				d.fail("unknown_field", path{parent, name}, "is not a field here%s", spelling.DidYouMean(name, names))
 				continue
 			}
 		}

@@ -264,18 +264,6 @@ func FuzzScan(f *testing.F) {
 	})
 }
 
-func TestNearest(t *testing.T) {
-	known := submissionFields()
-	for word, want := range map[string]string{
-		"paylod": "payload", "prio": "priority", "Queue": "queue", "maxattempts": "max_attempts", "tag": "tags", "meta": "metadata",
-		"idempotencyKey": "idempotency_key", "tpye": "type", "run": "run_at", "zzz": "", "": "", strings.Repeat("x", 1000): "",
-	} {
-		if got := nearest(word, known); got != want {
-			t.Errorf("nearest(%.20q) = %q, want %q", word, got, want)
-		}
-	}
-}
-
 func TestUnknownRoutes(t *testing.T) {
 	b := setup(t)
 	tests := []struct {

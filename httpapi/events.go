@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/orrery-io/orrery/internal/spelling"
 	"github.com/orrery-io/orrery/job"
 )
 
@@ -83,7 +84,7 @@ func (q *query) eventFilter() eventFilter {
 			}
 		}
 		if !found {
-			q.fail("invalid_value", "types", "%q is not an event type%s", clip(text), didYouMean(text, names))
+			q.fail("invalid_value", "types", "%q is not an event type%s", clip(text), spelling.DidYouMean(text, names))
 		}
 	}
 	return f

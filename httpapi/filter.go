@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/orrery-io/orrery/fsm"
+	"github.com/orrery-io/orrery/internal/spelling"
 	"github.com/orrery-io/orrery/job"
 )
 
@@ -65,7 +66,7 @@ func (q *query) filter(now job.Time) (f fsm.JobFilter) {
 	for _, s := range q.list("state") {
 		v, err := job.ParseState(s)
 		if err != nil {
-			q.fail("invalid_value", "state", "%v%s", err, didYouMean(s, stateNames()))
+			q.fail("invalid_value", "state", "%v%s", err, spelling.DidYouMean(s, stateNames()))
 			continue
 		}
 		f.States = append(f.States, v)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/orrery-io/orrery/internal/spelling"
 	"github.com/orrery-io/orrery/job"
 )
 
@@ -32,7 +33,7 @@ func parseQuery(raw string, known []string) (*query, error) {
 	q := &query{values: values}
 	for _, name := range slices.Sorted(mapKeys(values)) {
 		if !knows(known, name) {
-			q.fail("unknown_parameter", name, "is not a parameter here%s", didYouMean(name, known))
+			q.fail("unknown_parameter", name, "is not a parameter here%s", spelling.DidYouMean(name, known))
 		}
 	}
 	return q, q.err()

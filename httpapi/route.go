@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/orrery-io/orrery/internal/spelling"
 )
 
 // route is everything there is to know about one route. Handler and documentation
@@ -134,11 +136,11 @@ func (a *API) nearestRoute(path string) string {
 			known = append(known, a.routes[i].path)
 		}
 	}
-	if near := nearest(path, known); near != "" {
+	if near := spelling.Nearest(path, known); near != "" {
 		return near
 	}
 	// The prefix of the version is what people forget.
-	if near := nearest("/v1"+path, known); near != "" {
+	if near := spelling.Nearest("/v1"+path, known); near != "" {
 		return near
 	}
 	return ""

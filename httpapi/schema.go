@@ -235,6 +235,8 @@ func fieldDocs() map[string]map[string]string {
 			"applied":      "How much of the log it has applied.",
 			"lag":          "How many entries the leader is ahead of that.",
 			"installing":   "How much of a copy of the database it has received; absent while it receives none.",
+			"trouble":      "What is wrong with its disk; absent when nothing is known to be.",
+			"stale":        "There was no leader to ask: this is what the node that answered knows itself.",
 			"draining":     "It gives its agents away and takes no new ones.",
 		},
 		"Installing": {

@@ -157,6 +157,8 @@ func (p *Port) introduce(w *wire, proto, addr, wantNode string) (*Conn, error) {
 	case h.Refused == refusedForeign, foreign(mine.Cluster, h.Cluster):
 		return nil, dialError(addr, ErrForeignCluster, nil, "node %s at %s belongs to another cluster (%s) than this one (%s); a node changes over only with an empty data folder",
 			who.Node, addr, h.Cluster, mine.Cluster)
+	case h.Refused == refusedStopping:
+		return nil, dialError(addr, ErrUnreachable, nil, "node %s at %s is stopping", who.Node, addr)
 	case h.Refused != "":
 		return nil, dialError(addr, ErrBusy, nil, "node %s at %s takes no more connections now (%s)", who.Node, addr, h.Refused)
 	}

@@ -32,8 +32,9 @@ type hello struct {
 
 // Refusals that a hello may carry.
 const (
-	refusedForeign = "foreign_cluster"
-	refusedBusy    = "busy"
+	refusedForeign  = "foreign_cluster"
+	refusedBusy     = "busy"
+	refusedStopping = "stopping"
 )
 
 var errHello = errors.New("malformed hello")

@@ -22,15 +22,18 @@ func newListener(addr net.Addr, most int) *listener {
 	return &listener{addr: addr, queue: make(chan *Conn, most), done: make(chan struct{})}
 }
 
-// reserve takes a place; false means that there is none.
-func (l *listener) reserve() bool {
+// reserve takes a place, or says why there is none, as one of the refusals.
+func (l *listener) reserve() (refused string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || l.taken == cap(l.queue) {
-		return false
+	switch {
+	case l.closed:
+		return refusedStopping
+	case l.taken == cap(l.queue):
+		return refusedBusy
 	}
 	l.taken++
-	return true
+	return ""
 }
 
 // free gives a place back.

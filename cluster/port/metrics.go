@@ -9,16 +9,17 @@ const (
 	reasonCertificate = "no_certificate" // none
 	reasonProtocol    = "protocol"       // one that is not spoken here
 	reasonHello       = "hello"          // malformed, or not by the one of the certificate
-	reasonForeign     = "foreign_cluster"
+	reasonForeign     = refusedForeign
 	reasonTimeout     = "timeout"
 	reasonClosed      = "closed"  // by the other side, before it was done
 	reasonCrowded     = "crowded" // pushed out by newer ones
-	reasonBusy        = "busy"    // too many wait for Accept
+	reasonBusy        = refusedBusy
+	reasonStopping    = refusedStopping
 )
 
 var reasons = []string{
 	reasonNoTLS, reasonKey, reasonCertificate, reasonProtocol, reasonHello,
-	reasonForeign, reasonTimeout, reasonClosed, reasonCrowded, reasonBusy,
+	reasonForeign, reasonTimeout, reasonClosed, reasonCrowded, reasonBusy, reasonStopping,
 }
 
 // metrics is everything that this package measures.

@@ -274,7 +274,7 @@ func TestDial_errors(t *testing.T) {
 		{name: "no address", addr: "nonsense", kind: ErrUnreachable, text: "missing port"},
 		{name: "unknown protocol", addr: target.Addr(), proto: "orrery-raft/99", kind: ErrProtocol, text: "no protocol in common"},
 		{name: "no room", addr: full.Addr(), kind: ErrBusy, text: "takes no more connections"},
-		{name: "the protocol's listener is closed", addr: deaf.Addr(), kind: ErrBusy, text: "takes no more connections"},
+		{name: "the protocol's listener is closed", addr: deaf.Addr(), kind: ErrUnreachable, text: "is stopping"},
 		{name: "says nothing", addr: silent(t, nil), change: func(cfg *Config) { cfg.HandshakeTimeout = 20 * time.Millisecond }, kind: ErrUnreachable, text: "took too long"},
 		{name: "hangs up", addr: silent(t, func(c net.Conn) { c.Close() }), kind: ErrUnreachable, text: "closed the connection"},
 		{name: "speaks something else", addr: silent(t, func(c net.Conn) { _, _ = io.WriteString(c, "220 mail.example.org ESMTP\r\n") }), kind: ErrProtocol, text: "not the cluster port"},
@@ -476,4 +476,3 @@ func TestAdvertised(t *testing.T) {
 		}
 	}
 }
-

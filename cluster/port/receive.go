@@ -78,16 +78,16 @@ func (p *Port) welcome(s *stranger) {
 // answer says hello to a node, and hands the connection out if it may be.
 func (p *Port) answer(w *wire, conn *tls.Conn, l *listener, h hello, who keyring.Peer) {
 	mine := p.hello()
-	reason := ""
-	switch {
-	case foreign(mine.Cluster, h.Cluster):
-		mine.Refused, reason = refusedForeign, reasonForeign
-	case !l.reserve():
-		mine.Refused, reason = refusedBusy, reasonBusy
+	var why error
+	if foreign(mine.Cluster, h.Cluster) {
+		mine.Refused = refusedForeign
+		why = fmt.Errorf("node %s belongs to cluster %s, this one to %s", h.Node, h.Cluster, mine.Cluster)
+	} else {
+		mine.Refused = l.reserve()
 	}
 	err := writeHello(conn, mine)
-	if reason != "" {
-		p.refused(reason, fmt.Errorf("it is node %s of cluster %q, this one is of cluster %q", h.Node, h.Cluster, mine.Cluster), w.RemoteAddr())
+	if mine.Refused != "" {
+		p.refused(mine.Refused, why, w.RemoteAddr())
 		linger(w)
 		_ = w.Close()
 		return

@@ -299,7 +299,7 @@ func (c *Cluster) Agree() {
 			c.t.Fatalf("node %s doesn't come to entry %d: %v", n.ID, index, err)
 		}
 		if n.Memory != nil {
-			hashes[n.Memory.Hash()] += " " + n.ID
+			hashes[n.Memory.Sum()] += " " + n.ID
 		}
 	}
 	if len(hashes) > 1 {

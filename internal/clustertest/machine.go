@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/orrery-io/orrery/cluster"
 	"github.com/orrery-io/orrery/command"
@@ -119,8 +120,6 @@ func (s *state) apply(index uint64, items []command.Item) []command.Result {
 			s.Cluster = c.ClusterID
 		case *command.Migrate:
 			s.Schema = c.To
-		case *command.Verify:
-			results[i].Hash = s.hash()
 		}
 		if it.RequestID != "" {
 			s.Answers[it.RequestID] = results[i]
@@ -160,8 +159,8 @@ func (m *Machine) Answered(id string) bool {
 	return ok
 }
 
-// Hash is that of all jobs.
-func (m *Machine) Hash() string {
+// Sum is that of all jobs.
+func (m *Machine) Sum() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return hex.EncodeToString(m.state.hash())
@@ -327,4 +326,16 @@ func (m *Machine) Synced() uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.synced
+}
+
+// Backup implements cluster.Machine: there is none in memory.
+func (m *Machine) Backup(context.Context, string, time.Time, string) (fsm.BackupInfo, error) {
+	return fsm.BackupInfo{}, errors.New("a machine in memory has no backup")
+}
+
+// Hash implements cluster.Machine.
+func (m *Machine) Hash(context.Context, uint64) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.state.hash(), nil
 }

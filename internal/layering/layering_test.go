@@ -60,7 +60,7 @@ var sdkUsers = []string{"cli", "server"}
 
 // helpers are leaves: they import nothing of ours, and everything may import
 // them but the packages in pure.
-var helpers = []string{"internal/obs", "internal/config"}
+var helpers = []string{"internal/obs", "internal/config", "internal/spelling"}
 
 // pure packages know neither logging nor configuration: they are vocabulary,
 // or they end up in programs of others.

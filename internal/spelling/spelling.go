@@ -1,10 +1,10 @@
-package httpapi
+package spelling
 
 import "strings"
 
-// nearest returns the known word that word was probably meant to be, "" when none
+// Nearest returns the known word that word was probably meant to be, "" when none
 // is close.
-func nearest(word string, known []string) string {
+func Nearest(word string, known []string) string {
 	const longest = 64
 	if word == "" || len(word) > longest {
 		return ""
@@ -54,9 +54,9 @@ func distance(a, b string) int {
 	return last[len(b)]
 }
 
-// didYouMean is the end of a sentence that refuses word.
-func didYouMean(word string, known []string) string {
-	if near := nearest(word, known); near != "" {
+// DidYouMean is the end of a sentence that refuses word.
+func DidYouMean(word string, known []string) string {
+	if near := Nearest(word, known); near != "" {
 		return `; did you mean "` + near + `"?`
 	}
 	return ""
