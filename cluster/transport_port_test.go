@@ -298,3 +298,54 @@ func TestRotation(t *testing.T) {
 		t.Errorf("with the first key: %v", err)
 	}
 }
+
+// TestPorts_stall lets a leader freeze in the middle of its database, over a real port:
+// the receiver gives up, and votes for another node.
+func TestPorts_stall(t *testing.T) {
+	ring, err := keyring.New(keyring.Generate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(id string) (*port.Port, *Transport) {
+		p, err := port.Listen(port.Config{Listen: "127.0.0.1:0", Node: id, Ring: ring})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+		done := make(chan error, 1)
+		go func() { done <- p.Run(ctx) }()
+		t.Cleanup(func() { cancel(); <-done })
+		tr := NewTransport(TransportConfig{
+			Listener: p.Listener(port.Raft), ReceiveStall: 100 * time.Millisecond, Log: testLog(t),
+			Dial: func(ctx context.Context, node, addr string) (net.Conn, error) {
+				return p.Dial(ctx, port.Raft, addr, node)
+			},
+		})
+		t.Cleanup(func() { tr.Close() })
+		return p, tr
+	}
+	at, receiver := open("n1")
+	_, leader := open("n2")
+	_, candidate := open("n3")
+	addr := raft.ServerAddress(at.Advertise())
+	start(t, Config{ID: "n1", Dir: t.TempDir(), Transport: receiver, HeartbeatTimeout: time.Hour, ElectionTimeout: time.Hour, Founders: []raft.Server{
+		{Suffrage: raft.Voter, ID: "n1", Address: addr}, {Suffrage: raft.Voter, ID: "n2", Address: "n2"}, {Suffrage: raft.Voter, ID: "n3", Address: "n3"},
+	}})
+	thaw, sent := make(chan struct{}), make(chan error, 1)
+	go func() {
+		data := &paced{n: 10, piece: make([]byte, 1<<20), freeze: thaw}
+		sent <- leader.InstallSnapshot("n1", addr, installRequest("n2", 5, 20<<20), &raft.InstallSnapshotResponse{}, data)
+	}()
+	for receiver.Receiving() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	vote := &raft.RequestVoteResponse{}
+	err = candidate.RequestVote("n1", addr, &raft.RequestVoteRequest{RPCHeader: header("n3"), Term: 6, LastLogIndex: 100, LastLogTerm: 5, LeadershipTransfer: true}, vote)
+	if err != nil || !vote.Granted {
+		t.Errorf("vote %+v, %v", vote, err)
+	}
+	close(thaw)
+	if err := <-sent; err == nil {
+		t.Error("the leader believes that all has arrived")
+	}
+}

@@ -87,6 +87,10 @@ func (s stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Con
 		if d.sent == nil {
 			return nil, errors.Join(errInterrupted, c.Close())
 		}
+		// Its disk may be slow.
+		if u, ok := c.(interface{ SetUserTimeout(d time.Duration) }); ok {
+			u.SetUserTimeout(s.t.cfg.SendStall)
+		}
 		purpose = binary.BigEndian.AppendUint64([]byte{forDatabase}, uint64(d.sent.size)) //nolint:gosec // a size
 	}
 	_ = c.SetWriteDeadline(time.Now().Add(timeout))
@@ -176,7 +180,6 @@ func (d *dialed) Read(b []byte) (int, error) {
 	}
 	if !d.answering {
 		d.answering = true
-		d.sent.arrived()
 		_ = d.Conn.SetReadDeadline(time.Now().Add(answerLimit(d.sent.size)))
 	}
 	return d.Conn.Read(b)

@@ -29,6 +29,11 @@ type Conn struct {
 // Peer tells who is on the other side.
 func (c *Conn) Peer() Peer { return c.peer }
 
+// SetUserTimeout says how long the other machine may not confirm what was sent to it,
+// or take no more, before the connection breaks; it is 5s at first. Not every system
+// can do that.
+func (c *Conn) SetUserTimeout(d time.Duration) { setUserTimeout(c.wire.TCPConn, d) }
+
 // Close ends the connection. It may be called more than once.
 func (c *Conn) Close() error {
 	c.port.forget(c)
@@ -63,7 +68,7 @@ const (
 	keepAliveIdle     = 10 * time.Second // without traffic: a question
 	keepAliveInterval = 5 * time.Second  // without an answer: the next
 	keepAliveCount    = 3
-	userTimeout       = 5 * time.Second // what was sent isn't confirmed by the other machine
+	userTimeout       = 5 * time.Second // what was sent isn't confirmed, or nothing more taken
 )
 
 // newWire prepares a TCP connection: what was sent to a machine that has vanished, or
