@@ -7,19 +7,73 @@ import (
 	"log"
 	"log/slog"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
 
 // raftLog lets raft write to slog. What raft calls info is debug to us: it tells
-// each step of an ordinary election.
+// each step of an ordinary election. What it repeats, several times in a second while
+// another node is away, is told from time to time.
 type raftLog struct {
 	log  *slog.Logger
 	name string
 	args []any
+	told *told
 }
 
 var _ hclog.Logger = (*raftLog)(nil)
+
+func newRaftLog(log *slog.Logger, name string) *raftLog {
+	return &raftLog{log: log, name: name, told: &told{last: map[string]*retelling{}}}
+}
+
+// told remembers what was told not long ago.
+type told struct {
+	mu   sync.Mutex
+	last map[string]*retelling // by message and the node it is about
+}
+
+type retelling struct {
+	at   time.Time
+	more int // left out since
+}
+
+const (
+	repeatAfter = 30 * time.Second
+	repeatsKept = 256 // messages that are remembered
+)
+
+// again reports whether to tell a message now, and how often it was left out.
+func (t *told) again(msg string) (left int, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	last := t.last[msg]
+	if last != nil && time.Since(last.at) < repeatAfter {
+		last.more++
+		return 0, false
+	}
+	if last != nil {
+		left = last.more
+	}
+	if len(t.last) >= repeatsKept {
+		clear(t.last)
+	}
+	t.last[msg] = &retelling{at: time.Now()}
+	return left, true
+}
+
+// aboutOthers are messages that another node doesn't answer. That is no error of this
+// one.
+var aboutOthers = []string{
+	"failed to appendEntries to", "failed to heartbeat to", "failed to pipeline appendEntries",
+	"failed to start pipeline replication to", "failed to make requestVote RPC", "failed to contact",
+	"failed to send snapshot to", "failed to install snapshot",
+}
+
+// whom are the keys of arguments that name another node.
+var whom = []any{"peer", "server-id", "target", "from", "candidate"}
 
 func level(l hclog.Level) slog.Level {
 	switch l {
@@ -34,8 +88,20 @@ func level(l hclog.Level) slog.Level {
 
 // Log implements hclog.Logger.
 func (r *raftLog) Log(l hclog.Level, msg string, args ...any) {
-	ctx := context.Background()
-	if !r.log.Enabled(ctx, level(l)) {
+	ctx, at := context.Background(), level(l)
+	if at == slog.LevelError && slices.Contains(aboutOthers, msg) {
+		at = slog.LevelWarn
+	}
+	if at >= slog.LevelWarn {
+		left, ok := r.told.again(msg + subject(args))
+		switch {
+		case !ok:
+			at = slog.LevelDebug
+		case left > 0:
+			args = append(slices.Clip(args), "more_since", left)
+		}
+	}
+	if !r.log.Enabled(ctx, at) {
 		return
 	}
 	for i, a := range args {
@@ -45,7 +111,17 @@ func (r *raftLog) Log(l hclog.Level, msg string, args ...any) {
 			}
 		}
 	}
-	r.log.Log(ctx, level(l), "raft: "+msg, args...) //nolint:sloglint // the library's own words
+	r.log.Log(ctx, at, "raft: "+msg, args...) //nolint:sloglint // the library's own words
+}
+
+// subject returns the node that a message is about, "" for none.
+func subject(args []any) string {
+	for i := 0; i+1 < len(args); i += 2 {
+		if slices.Contains(whom, args[i]) {
+			return fmt.Sprintf(" %v", args[i+1])
+		}
+	}
+	return ""
 }
 
 // Trace implements hclog.Logger.
@@ -85,7 +161,7 @@ func (r *raftLog) ImpliedArgs() []any { return r.args }
 
 // With implements hclog.Logger.
 func (r *raftLog) With(args ...any) hclog.Logger {
-	return &raftLog{log: r.log.With(args...), name: r.name, args: append(slices.Clip(r.args), args...)}
+	return &raftLog{log: r.log.With(args...), name: r.name, args: append(slices.Clip(r.args), args...), told: r.told}
 }
 
 // Name implements hclog.Logger.
@@ -93,7 +169,7 @@ func (r *raftLog) Name() string { return r.name }
 
 // Named implements hclog.Logger.
 func (r *raftLog) Named(name string) hclog.Logger {
-	return &raftLog{log: r.log, name: name, args: r.args}
+	return &raftLog{log: r.log, name: name, args: r.args, told: r.told}
 }
 
 // ResetNamed implements hclog.Logger.

@@ -139,7 +139,7 @@ func (n *Node) startRaft() (*raft.Raft, error) {
 	conf.SnapshotThreshold = math.MaxUint64
 	conf.TrailingLogs = n.cfg.TrailingLogs
 	conf.ShutdownOnRemove = false
-	conf.Logger = &raftLog{log: n.log, name: "raft"}
+	conf.Logger = newRaftLog(n.log, "raft")
 	r, err := raft.NewRaft(conf, n.adapter, cache, n.store, n.snaps, n.transport)
 	if err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)

@@ -96,7 +96,7 @@ func NewTransport(cfg TransportConfig) *Transport {
 	t.life, t.end = context.WithCancel(context.Background())
 	t.net = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: stream{t}, MaxPool: maxPool, Timeout: cfg.Timeout,
-		Logger: &raftLog{log: cfg.Log, name: "raft-net"},
+		Logger: newRaftLog(cfg.Log, "raft-net"),
 	})
 	return t
 }

@@ -104,7 +104,7 @@ func (p *Port) dial(ctx context.Context, proto, addr, wantNode string) (*Conn, e
 	_ = w.SetDeadline(time.Now().Add(p.cfg.HandshakeTimeout))
 	// Close works on a connection at any time; a deadline would be overwritten.
 	stop := context.AfterFunc(ctx, func() { _ = w.Close() })
-	c, err := p.introduce(w, proto, addr, wantNode)
+	c, err := p.introduce(ctx, w, proto, addr, wantNode)
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
@@ -128,9 +128,9 @@ func (p *Port) isClosed() bool {
 }
 
 // introduce shakes hands and says hello.
-func (p *Port) introduce(w *wire, proto, addr, wantNode string) (*Conn, error) {
+func (p *Port) introduce(ctx context.Context, w *wire, proto, addr, wantNode string) (*Conn, error) {
 	conn := tls.Client(w, p.cfg.Ring.ClientConfig(p.cfg.Node, proto))
-	if err := conn.Handshake(); err != nil {
+	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, p.handshakeError(addr, wantNode, err)
 	}
 	state := conn.ConnectionState()

@@ -43,7 +43,8 @@ func (p *Port) welcome(s *stranger) {
 		p.refused(reason, err, s.wire.RemoteAddr())
 		_ = s.wire.Close()
 	}
-	if err := conn.Handshake(); err != nil {
+	// The end of the port closes the connection.
+	if err := conn.HandshakeContext(context.Background()); err != nil {
 		p.explain(s.wire, err)
 		refuse(handshakeReason(err), err)
 		return

@@ -349,8 +349,10 @@ func TestGate(t *testing.T) {
 			t.Errorf("connection %d of the loud host: evicted %v", i, evicted)
 		}
 	}
-	if g.leave(quiet) || g.leave(quiet) || g.count() != 0 {
-		t.Error("the quiet one was evicted, or counts on")
+	for range 2 { // the second time, it has left already
+		if g.leave(quiet) || g.count() != 0 {
+			t.Error("the quiet one was evicted, or counts on")
+		}
 	}
 	g.shut()
 	if g.enter(newWire(raw(t, l.Addr().String()).(*net.TCPConn))) != nil {
