@@ -9,12 +9,9 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-const (
-	// wantedLimit is how long a copy of the database waits for a node that needs it,
-	// before raft is told that there is none.
-	wantedLimit = 5 * time.Second
-	wantedPause = 100 * time.Millisecond
-)
+// wantedLimit is how long a copy of the database waits for a node that needs it, before
+// raft is told that there is none.
+const wantedLimit = 5 * time.Second
 
 var errUnwanted = errors.New("no node that can be reached needs a copy of the database")
 
@@ -27,10 +24,9 @@ func (n *Node) wanted(ctx context.Context) error {
 	}
 	limit := time.NewTimer(wantedLimit)
 	defer limit.Stop()
-	var before uint64
-	var since time.Time
 	for {
-		if r := n.raft.Load(); r == nil || r.State() != raft.Leader {
+		r := n.raft.Load()
+		if r == nil || r.State() != raft.Leader {
 			return errUnwanted
 		}
 		first, err := n.store.FirstIndex()
@@ -40,20 +36,29 @@ func (n *Node) wanted(ctx context.Context) error {
 		if first == 0 {
 			first = n.snaps.marker() // an install emptied the log
 		}
-		if first != before {
-			before, since = first, time.Now() // what was said earlier may be from before the log was cut
-		}
-		if slices.ContainsFunc(n.followers(), func(f follower) bool {
-			return f.Alive && f.Heard.After(since) && (f.Report.Applied < first || f.Report.LogLast+1 < first)
-		}) {
+		if n.anyBehind(ctx, r, first) {
 			return nil
 		}
 		select {
-		case <-time.After(wantedPause):
+		case <-time.After(pollEvery):
 		case <-limit.C:
 			return errUnwanted
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// anyBehind asks all servers whether one of them needs what is before an entry of the
+// log. The census doesn't tell: it may be from before the log was cut, and between two
+// terms there is none.
+func (n *Node) anyBehind(ctx context.Context, r *raft.Raft, first uint64) bool {
+	c := newCensus()
+	for _, id := range c.list(servers(r), n.cfg.ID, 0) {
+		c.asks.Go(func() { n.askStatus(ctx, c, id) })
+	}
+	c.asks.Wait()
+	return slices.ContainsFunc(c.followers(0), func(f follower) bool {
+		return f.Alive && (f.Report.Applied < first || f.Report.LogLast+1 < first)
+	})
 }
