@@ -33,6 +33,7 @@ var layers = [][]string{
 	{"httpapi"},
 	{"httpapi/dashboard"},
 	{"cluster", "scheduler", "agentconn"},
+	{"cluster/founding"},
 	{"cluster/gossip"},
 	{"cluster/link"},
 	{"cluster/port"},
