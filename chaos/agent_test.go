@@ -31,12 +31,15 @@ type agentSetup struct {
 // work is the payload of the jobs that agents execute.
 type work struct {
 	Token string `json:"token"`
-	// Kind is quick, slow, flaky (the first attempt of a life fails) or bad (fails
-	// until the job was retried by hand).
+	// Kind is quick, slow, flaky (every other attempt fails), bad (fails until the job
+	// was retried by hand) or stubborn: a handler that does not care whether it shall
+	// stop, nor for the resource, and reports a result however late.
 	Kind string `json:"kind"`
 	// Steps is how many steps of 50 ms a slow job has.
 	Steps int `json:"steps,omitempty"`
 }
+
+const stubborn = "stubborn"
 
 // outcome is the result of such a job: who says so.
 type outcome struct {
@@ -114,6 +117,10 @@ const step = 50 * time.Millisecond
 
 func (r *recorder) work(ctx context.Context, j *agent.Job[work], s agentSetup) (outcome, error) {
 	r.stamp(j.RawJob, "begin")
+	if j.Args.Kind == stubborn {
+		time.Sleep(time.Duration(j.Args.Steps) * step)
+		return outcome{Token: j.Args.Token, Agent: s.ID, Fence: uint64(j.Fence)}, nil
+	}
 	if err := useResource(s.Resource, j.ID.String(), uint64(j.Fence)); err != nil {
 		r.stamp(j.RawJob, "quit")
 		return outcome{}, err

@@ -71,6 +71,8 @@ func (l *jobLoad) one(ctx context.Context, c *client.Client, r *rand.Rand, token
 	switch k := r.IntN(100); {
 	case k < 10:
 		w.Kind, w.Steps = "slow", 10+r.IntN(60)
+	case k < 14:
+		w.Kind, w.Steps = stubborn, 20+r.IntN(40)
 	case k < 20:
 		w.Kind = "flaky"
 	case k < 25:

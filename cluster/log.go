@@ -53,7 +53,8 @@ func openBolt(path string) (*raftboltdb.BoltStore, error) {
 		return nil, err
 	}
 	return raftboltdb.New(raftboltdb.Options{
-		Path: path,
+		Path:   path,
+		NoSync: mutant == "nosync", // never otherwise
 		BoltOptions: &bbolt.Options{
 			Timeout:        openTimeout,
 			NoFreelistSync: true, // a commit writes what changed, not the list of all free pages

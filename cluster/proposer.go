@@ -149,6 +149,7 @@ func (p *proposer) run() {
 		p.flying[e] = struct{}{}
 		p.mu.Unlock()
 		e.future = p.apply(data)
+		p.acknowledgeEarly(e)
 		p.inflight <- e
 	}
 }

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/orrery-io/orrery/command"
 	"github.com/orrery-io/orrery/job"
@@ -45,6 +46,9 @@ func (m *Machine) applyEntry(e *Entry) ([]command.Result, error) {
 	}
 	if err := m.makeRoom(); err != nil {
 		return nil, err
+	}
+	if mutant == "time" {
+		decoded.Time = job.At(time.Now())
 	}
 	a := apply{index: e.Index, now: decoded.Time, events: m.events[:0]}
 	results, jobs, err := m.change(e, &a, decoded.Items)

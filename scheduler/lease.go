@@ -71,7 +71,7 @@ func (t *term) dismiss(a *agent) {
 // owns returns the attempt that an agent names, nil when it is not the agent's.
 func (t *term) owns(a *agent, id job.ID, fence job.Fence) *attempt {
 	att := t.attempts[id]
-	if att == nil || att.fence != fence || att.agent != a {
+	if att == nil || (att.fence != fence || att.agent != a) && mutant != "fence" {
 		return nil
 	}
 	return att

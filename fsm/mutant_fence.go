@@ -1,0 +1,5 @@
+//go:build mutant_fence
+
+package fsm
+
+const mutant = "fence"

@@ -1,0 +1,5 @@
+//go:build mutant_request
+
+package fsm
+
+const mutant = "request"

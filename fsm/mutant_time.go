@@ -1,0 +1,5 @@
+//go:build mutant_time
+
+package fsm
+
+const mutant = "time"

@@ -1,0 +1,5 @@
+//go:build mutant_fence
+
+package scheduler
+
+const mutant = "fence"
