@@ -140,8 +140,10 @@ type Config struct {
 	// Registerer gets the metrics; nil means none.
 	Registerer prometheus.Registerer
 
-	newest int                     // for tests: the schema that this program knows; zero means fsm.NewestSchema
-	fault  func(step string) error // for tests: called between two steps; an error ends the work there
+	newest     int  // for tests: the schema that this program knows; zero means fsm.NewestSchema
+	recovering bool // the node won't run: it is about to be alone
+
+	fault func(step string) error // for tests: called between two steps; an error ends the work there
 }
 
 // maxAppend is how many entries are sent to a follower or applied at once. With

@@ -98,7 +98,7 @@ func New(cfg Config) (*Node, error) {
 	if err := n.checkOwner(); err != nil {
 		return nil, errors.Join(err, bolt.Close())
 	}
-	if err := n.checkRemoved(); err != nil {
+	if err := n.checkRemoved(); err != nil && !cfg.recovering {
 		return nil, errors.Join(err, bolt.Close())
 	}
 	if n.plan, err = n.examine(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
@@ -77,6 +78,29 @@ func (n *Node) examine() (plan, error) {
 	if err != nil {
 		return plan{}, err
 	}
+	p, err := n.compareAll(st)
+	if err == nil && n.cfg.Transport == nil && !n.cfg.recovering {
+		err = n.checkAlone()
+	}
+	return p, err
+}
+
+// checkAlone refuses to start a node without its cluster: it would wait for the others
+// for ever.
+func (n *Node) checkAlone() error {
+	others, err := n.others()
+	if err != nil || len(others) == 0 {
+		return err
+	}
+	names := make([]string, len(others))
+	for i, s := range others {
+		names[i] = string(s.ID)
+	}
+	return fmt.Errorf("this node belongs to a cluster with %s; start it with --cluster, or, when those are gone for good, let it go on alone with `orrery cluster recover`",
+		strings.Join(names, ", "))
+}
+
+func (n *Node) compareAll(st standing) (plan, error) {
 	// The database came from another node, and the log doesn't reach it yet.
 	fromAfar := st.marked && st.applied <= st.installed
 	switch {
@@ -138,7 +162,7 @@ func (n *Node) lostDatabase(st standing) (plan, error) {
 	switch {
 	case err != nil:
 		return plan{}, err
-	case len(others) > 0 && n.cfg.Transport != nil:
+	case len(others) > 0 && n.cfg.Transport != nil, n.cfg.recovering:
 		return plan{refill: true, from: st}, nil
 	case st.applied == 0:
 		return plan{}, fmt.Errorf("the database that belongs to the log in %s is missing; %s", n.cfg.Dir, n.remedy())

@@ -24,6 +24,7 @@ type trio struct {
 
 func newTrio(t *testing.T, change func(*Config)) *trio {
 	t.Helper()
+	t.Cleanup(func() { time.Sleep(time.Minute) }) // until raft's last goroutines have given up
 	c := &trio{}
 	var founders []raft.Server
 	for i := range c.nodes {

@@ -24,9 +24,12 @@ type ForgetAgents struct {
 	IDs []string `msg:"i"`
 }
 
-// Init gives a new cluster its id. It is refused when there is one already.
+// Init gives a new cluster its id. It is refused when there is one already, unless it
+// is the one to be replaced.
 type Init struct {
 	ClusterID string `msg:"c"`
+	// Replaces is the id before, "" for a new cluster.
+	Replaces string `msg:"r,omitempty"`
 }
 
 // Migrate brings the schema to a version, on every node at the same entry.

@@ -175,10 +175,28 @@ func (z *ForgetAgents) Msgsize() (s int) {
 // MarshalMsg implements msgp.Marshaler
 func (z Init) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// map header, size 1
-	// string "c"
-	o = append(o, 0x81, 0xa1, 0x63)
-	o = msgp.AppendString(o, z.ClusterID)
+	// check for omitted fields
+	zb0001Len := uint32(2)
+	var zb0001Mask uint8 /* 2 bits */
+	_ = zb0001Mask
+	if z.Replaces == "" {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		// string "c"
+		o = append(o, 0xa1, 0x63)
+		o = msgp.AppendString(o, z.ClusterID)
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "r"
+			o = append(o, 0xa1, 0x72)
+			o = msgp.AppendString(o, z.Replaces)
+		}
+	}
 	return
 }
 
@@ -210,6 +228,12 @@ func (z *Init) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "ClusterID")
 				return
 			}
+		case "r":
+			z.Replaces, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Replaces")
+				return
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -224,7 +248,7 @@ func (z *Init) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z Init) Msgsize() (s int) {
-	s = 1 + 2 + msgp.StringPrefixSize + len(z.ClusterID)
+	s = 1 + 2 + msgp.StringPrefixSize + len(z.ClusterID) + 2 + msgp.StringPrefixSize + len(z.Replaces)
 	return
 }
 

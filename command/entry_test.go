@@ -45,7 +45,7 @@ func samples() []Command {
 		}},
 		&AgentGone{ID: "a", Session: "s", Status: job.AgentLost},
 		&ForgetAgents{IDs: []string{"a"}},
-		&Init{ClusterID: "c"},
+		&Init{ClusterID: "c", Replaces: "before"},
 		&Migrate{To: 2},
 		&TrimFeed{Through: 1 << 40},
 		&Verify{},

@@ -15,7 +15,7 @@ type apply struct {
 	index  uint64
 	now    job.Time // the leader's, from the entry
 	events []job.Event
-	verify bool // somebody wants the hash of the state after the entry
+	verify bool   // somebody wants the hash of the state after the entry
 	batch  *batch // the events, once the entry is complete
 }
 

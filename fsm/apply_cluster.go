@@ -5,9 +5,9 @@ import (
 	"github.com/orrery-io/orrery/job"
 )
 
-// initialize gives a new cluster its id.
+// initialize gives a new cluster its id, or one that was recovered another.
 func (a *apply) initialize(c *command.Init) error {
-	if a.clusterID != "" {
+	if a.clusterID != c.Replaces {
 		return refuse(job.Errorf(job.Conflict, "already_initialized", "this cluster has the id %s already", a.clusterID))
 	}
 	a.clusterID = c.ClusterID
