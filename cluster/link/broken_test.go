@@ -282,6 +282,7 @@ func TestReconnect(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
 		if ups != 1 || downs != 0 {
 			t.Fatalf("up %d times, down %d times", ups, downs)
 		}
@@ -300,6 +301,7 @@ func TestReconnect(t *testing.T) {
 		}
 		// What only a call has asked for does not stay.
 		time.Sleep(2 * time.Minute)
+		synctest.Wait()
 		if a.Connected("b") || ups != 2 || downs != 2 {
 			t.Errorf("connected %v, up %d times, down %d times", a.Connected("b"), ups, downs)
 		}
