@@ -38,11 +38,24 @@ type Follower struct {
 
 	all *followers
 	id  job.ID
+	// done is closed with the follower.
+	done chan struct{}
 
 	mu      sync.Mutex
 	c       chan Update
 	dropped int
 	closed  bool
+}
+
+// Done is closed when the Follower is.
+func (f *Follower) Done() <-chan struct{} { return f.done }
+
+// Show adds an update that comes from another node. It does not block.
+func (f *Follower) Show(u Update) {
+	f.mu.Lock()
+	f.dropped += u.Dropped
+	f.mu.Unlock()
+	f.send(u, f.all.dropped)
 }
 
 // Close ends the following. It may be called again.
@@ -53,6 +66,7 @@ func (f *Follower) Close() {
 	if !f.closed {
 		f.closed = true
 		close(f.c)
+		close(f.done)
 	}
 }
 
@@ -92,12 +106,13 @@ type followers struct {
 
 func (l *followers) add(id job.ID) *Follower {
 	c := make(chan Update, followerUpdates)
-	f := &Follower{C: c, c: c, all: l, id: id}
+	f := &Follower{C: c, c: c, all: l, id: id, done: make(chan struct{})}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		f.closed = true
 		close(c)
+		close(f.done)
 		return f
 	}
 	if l.byJob == nil {

@@ -176,6 +176,9 @@ func (h *Hub) LeaderChanged() {
 // they run on agents of this node. The caller closes the Follower.
 func (h *Hub) FollowLog(id job.ID) *Follower { return h.followers.add(id) }
 
+// Followers returns how many there are.
+func (h *Hub) Followers() int { return int(h.followers.count.Load()) }
+
 func (h *Hub) list() []*session {
 	h.mu.RLock()
 	defer h.mu.RUnlock()

@@ -45,6 +45,26 @@ func (s *Scheduler) AgentLoad(id string) (AgentLoad, bool) {
 	if a == nil {
 		return AgentLoad{}, false
 	}
+	return t.loadOf(a), true
+}
+
+// AgentLoads returns the load of all agents, by id; false when this node does not
+// lead.
+func (s *Scheduler) AgentLoads() (map[string]AgentLoad, bool) {
+	t := s.leading()
+	if t == nil {
+		return nil, false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make(map[string]AgentLoad, len(t.agents))
+	for id, a := range t.agents {
+		all[id] = t.loadOf(a)
+	}
+	return all, true
+}
+
+func (t *term) loadOf(a *agent) AgentLoad {
 	l := AgentLoad{
 		Connected: a.connected, Session: a.session, Node: a.node, Since: job.At(a.since),
 		Held: len(a.held) - a.freed, LastHeartbeat: job.At(a.beatAt), Gauges: maps.Clone(a.gauges),
@@ -57,5 +77,5 @@ func (s *Scheduler) AgentLoad(id string) (AgentLoad, bool) {
 			l.Waiting++
 		}
 	}
-	return l, true
+	return l
 }

@@ -10,20 +10,28 @@ import (
 func (z *Envelope) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(6)
-	var zb0001Mask uint8 /* 6 bits */
+	zb0001Len := uint32(8)
+	var zb0001Mask uint8 /* 8 bits */
 	_ = zb0001Mask
 	if z.Up == nil {
 		zb0001Len--
 		zb0001Mask |= 0x8
 	}
-	if z.Down == nil {
+	if z.Again == false {
 		zb0001Len--
 		zb0001Mask |= 0x10
 	}
-	if z.Messages == nil {
+	if z.Sent == nil {
 		zb0001Len--
 		zb0001Mask |= 0x20
+	}
+	if z.Down == nil {
+		zb0001Len--
+		zb0001Mask |= 0x40
+	}
+	if z.Messages == nil {
+		zb0001Len--
+		zb0001Mask |= 0x80
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -53,6 +61,23 @@ func (z *Envelope) MarshalMsg(b []byte) (o []byte, err error) {
 			}
 		}
 		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "g"
+			o = append(o, 0xa1, 0x67)
+			o = msgp.AppendBool(o, z.Again)
+		}
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
+			// string "t"
+			o = append(o, 0xa1, 0x74)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Sent)))
+			for za0001 := range z.Sent {
+				o, err = z.Sent[za0001].MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Sent", za0001)
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
 			// string "d"
 			o = append(o, 0xa1, 0x64)
 			if z.Down == nil {
@@ -65,14 +90,14 @@ func (z *Envelope) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x20) == 0 { // if not omitted
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "m"
 			o = append(o, 0xa1, 0x6d)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Messages)))
-			for za0001 := range z.Messages {
-				o, err = z.Messages[za0001].MarshalMsg(o)
+			for za0002 := range z.Messages {
+				o, err = z.Messages[za0002].MarshalMsg(o)
 				if err != nil {
-					err = msgp.WrapError(err, "Messages", za0001)
+					err = msgp.WrapError(err, "Messages", za0002)
 					return
 				}
 			}
@@ -134,6 +159,31 @@ func (z *Envelope) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
+		case "g":
+			z.Again, bts, err = msgp.ReadBoolBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Again")
+				return
+			}
+		case "t":
+			var zb0002 uint32
+			zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Sent")
+				return
+			}
+			if cap(z.Sent) >= int(zb0002) {
+				z.Sent = (z.Sent)[:zb0002]
+			} else {
+				z.Sent = make([]Held, zb0002)
+			}
+			for za0001 := range z.Sent {
+				bts, err = z.Sent[za0001].UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Sent", za0001)
+					return
+				}
+			}
 		case "d":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -152,21 +202,21 @@ func (z *Envelope) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				}
 			}
 		case "m":
-			var zb0002 uint32
-			zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0003 uint32
+			zb0003, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Messages")
 				return
 			}
-			if cap(z.Messages) >= int(zb0002) {
-				z.Messages = (z.Messages)[:zb0002]
+			if cap(z.Messages) >= int(zb0003) {
+				z.Messages = (z.Messages)[:zb0003]
 			} else {
-				z.Messages = make([]Message, zb0002)
+				z.Messages = make([]Message, zb0003)
 			}
-			for za0001 := range z.Messages {
-				bts, err = z.Messages[za0001].UnmarshalMsg(bts)
+			for za0002 := range z.Messages {
+				bts, err = z.Messages[za0002].UnmarshalMsg(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "Messages", za0001)
+					err = msgp.WrapError(err, "Messages", za0002)
 					return
 				}
 			}
@@ -190,6 +240,10 @@ func (z *Envelope) Msgsize() (s int) {
 	} else {
 		s += z.Up.Msgsize()
 	}
+	s += 2 + msgp.BoolSize + 2 + msgp.ArrayHeaderSize
+	for za0001 := range z.Sent {
+		s += z.Sent[za0001].Msgsize()
+	}
 	s += 2
 	if z.Down == nil {
 		s += msgp.NilSize
@@ -197,8 +251,8 @@ func (z *Envelope) Msgsize() (s int) {
 		s += z.Down.Msgsize()
 	}
 	s += 2 + msgp.ArrayHeaderSize
-	for za0001 := range z.Messages {
-		s += z.Messages[za0001].Msgsize()
+	for za0002 := range z.Messages {
+		s += z.Messages[za0002].Msgsize()
 	}
 	return
 }

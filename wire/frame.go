@@ -163,23 +163,46 @@ func keep(msgs []Message, m *Message, i int) ([]Message, error) {
 	}
 }
 
-// DecodeEnvelope reads one envelope with the care that DecodeFrame takes.
-func DecodeEnvelope(b []byte, limits Limits) (*Envelope, error) {
+// AppendEnvelopes appends an array of envelopes to b. It fails on one with a message
+// that cannot be written, and then b is returned as it was.
+func AppendEnvelopes(b []byte, envs []Envelope) ([]byte, error) {
+	out := msgp.AppendArrayHeader(b, uint32(len(envs)))
+	for i := range envs {
+		var err error
+		if out, err = envs[i].MarshalMsg(out); err != nil {
+			return b, fmt.Errorf("envelope %d of session %s: %w", i, envs[i].Session, err)
+		}
+	}
+	return out, nil
+}
+
+// DecodeEnvelopes reads what AppendEnvelopes wrote, with the care that DecodeFrame
+// takes: Limits.Messages bounds the messages of each envelope, and the envelopes.
+func DecodeEnvelopes(b []byte, limits Limits) ([]Envelope, error) {
 	l := limits.withDefaults()
 	if len(b) > l.Bytes {
-		return nil, fmt.Errorf("the envelope %w: %d bytes, at most %d", ErrTooLarge, len(b), l.Bytes)
+		return nil, fmt.Errorf("the envelopes %w: %d bytes, at most %d", ErrTooLarge, len(b), l.Bytes)
 	}
 	if err := checkMsgpack(b, l); err != nil {
 		return nil, err
 	}
-	e := new(Envelope)
-	if _, err := e.UnmarshalMsg(b); err != nil {
-		return nil, fmt.Errorf("the envelope %w: %w", ErrMalformed, err)
+	n, b, err := msgp.ReadArrayHeaderBytes(b)
+	if err != nil {
+		return nil, fmt.Errorf("the envelopes %w: they must be an array", ErrMalformed)
 	}
-	if n := len(e.Messages); n > l.Messages {
-		return nil, fmt.Errorf("the envelope %w: %d messages, at most %d", ErrTooLarge, n, l.Messages)
+	if int64(n) > int64(l.Messages) {
+		return nil, fmt.Errorf("the envelopes %w: %d, at most %d", ErrTooLarge, n, l.Messages)
 	}
-	return e, nil
+	envs := make([]Envelope, n)
+	for i := range envs {
+		if b, err = envs[i].UnmarshalMsg(b); err != nil {
+			return nil, fmt.Errorf("envelope %d %w: %w", i, ErrMalformed, err)
+		}
+		if n := len(envs[i].Messages); n > l.Messages {
+			return nil, fmt.Errorf("envelope %d %w: %d messages, at most %d", i, ErrTooLarge, n, l.Messages)
+		}
+	}
+	return envs, nil
 }
 
 // Batch returns how many of msgs, at least one of a non-empty slice, go into the

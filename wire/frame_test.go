@@ -285,29 +285,35 @@ func TestDecodeFrameTakesAResultOfAnyShape(t *testing.T) {
 	}
 }
 
-func TestEnvelope(t *testing.T) {
-	want := &Envelope{
-		Session: "s", Node: "n", Agent: "a", Up: everyKind()[0].Hello,
-		Down: &Error{Code: "gone", Message: "m"}, Messages: everyKind(),
+func TestEnvelopes(t *testing.T) {
+	want := []Envelope{
+		{
+			Session: "s", Node: "n", Agent: "a", Up: everyKind()[0].Hello, Again: true,
+			Sent: []Held{{Job: 1, Fence: 2}}, Down: &Error{Code: "gone", Message: "m"}, Messages: everyKind(),
+		},
+		{Session: "t", Node: "n", Agent: "b"},
 	}
-	b, err := want.MarshalMsg(nil)
-	if err != nil {
+	b, err := AppendEnvelopes([]byte("x"), want)
+	if err != nil || b[0] != 'x' {
 		t.Fatal(err)
 	}
-	got, err := DecodeEnvelope(b, Limits{})
+	b = b[1:]
+	got, err := DecodeEnvelopes(b, Limits{})
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %s, %v", show(got), err)
 	}
 	for i := range b {
-		if _, err := DecodeEnvelope(b[:i], Limits{}); !errors.Is(err, ErrMalformed) {
+		if _, err := DecodeEnvelopes(b[:i], Limits{}); !errors.Is(err, ErrMalformed) {
 			t.Fatalf("cut at %d: %v", i, err)
 		}
 	}
-	if _, err := DecodeEnvelope(b, Limits{Messages: 3}); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("too many messages: %v", err)
+	for name, l := range map[string]Limits{"messages": {Messages: 3}, "envelopes": {Messages: 1}, "bytes": {Bytes: 10}, "values": {Values: 20}} {
+		if _, err := DecodeEnvelopes(b, l); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("too many %s: %v", name, err)
+		}
 	}
-	if _, err := DecodeEnvelope(b, Limits{Bytes: 10}); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("too many bytes: %v", err)
+	if _, err := DecodeEnvelopes([]byte{0x80}, Limits{}); !errors.Is(err, ErrMalformed) {
+		t.Errorf("no array: %v", err)
 	}
 }
 

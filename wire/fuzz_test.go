@@ -64,36 +64,38 @@ func FuzzFrameMsgpack(f *testing.F) { fuzzFrame(f, Msgpack) }
 
 func FuzzFrameJSON(f *testing.F) { fuzzFrame(f, JSON) }
 
-func FuzzEnvelope(f *testing.F) {
+func FuzzEnvelopes(f *testing.F) {
 	for _, e := range []Envelope{
-		{Session: "s", Node: "n", Agent: "a", Up: everyKind()[0].Hello},
+		{Session: "s", Node: "n", Agent: "a", Up: everyKind()[0].Hello, Again: true, Sent: []Held{{Job: 1, Fence: 2}}},
 		{Session: "s", Node: "n", Agent: "a", Down: &Error{Code: "c"}},
 		{Session: "s", Node: "n", Agent: "a", Messages: everyKind()},
 	} {
-		b, err := e.MarshalMsg(nil)
+		b, err := AppendEnvelopes(nil, []Envelope{e, e})
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := DecodeEnvelope(b, Limits{Bytes: 1 << 16, Messages: 100, Values: 1000})
+		envs, err := DecodeEnvelopes(b, Limits{Bytes: 1 << 16, Messages: 100, Values: 1000})
 		if err != nil {
 			if !errors.Is(err, ErrTooLarge) && !errors.Is(err, ErrMalformed) {
 				t.Fatalf("an error of no kind: %v", err)
 			}
 			return
 		}
-		out, err := e.MarshalMsg(nil)
+		out, err := AppendEnvelopes(nil, envs)
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := DecodeEnvelope(out, Limits{Bytes: 10 * MaxFrame, Values: 1 << 20})
-		if err != nil {
-			t.Fatal(err)
+		again, err := DecodeEnvelopes(out, Limits{Bytes: 10 * MaxFrame, Values: 1 << 20})
+		if err != nil || len(again) != len(envs) {
+			t.Fatalf("%d became %d, %v", len(envs), len(again), err)
 		}
-		if again.Session != e.Session || len(again.Messages) != len(e.Messages) || !reflect.DeepEqual(again.Down, e.Down) {
-			t.Fatal("changed on the way")
+		for i := range envs {
+			if again[i].Session != envs[i].Session || len(again[i].Messages) != len(envs[i].Messages) || !reflect.DeepEqual(again[i].Down, envs[i].Down) {
+				t.Fatal("changed on the way")
+			}
 		}
 	})
 }
