@@ -22,6 +22,8 @@ const (
 	holdsWaiting holding = iota + 1 // acknowledged, not begun
 	holdsRunning
 	holdsResult // in its outbox: sent, and not acknowledged by the leader
+	holdsSent   // the dispatch was written to the socket, and nothing heard since
+	holdsGone   // the agent had it, and no longer lists it
 )
 
 // maxAttempts bounds what is remembered of one agent, far above what the largest
@@ -40,7 +42,7 @@ func (s *session) track(msgs []wire.Message) bool {
 		switch m := &msgs[i]; {
 		case m.Ack != nil:
 			a := attempt{m.Ack.Job, m.Ack.Fence}
-			if s.attempts[a] == 0 {
+			if h := s.attempts[a]; h == 0 || h == holdsSent {
 				s.attempts[a] = holdsWaiting
 			}
 		case m.Result != nil:
@@ -54,8 +56,8 @@ func (s *session) track(msgs []wire.Message) bool {
 			delete(s.attempts, attempt{m.Reject.Job, m.Reject.Fence})
 		case m.Heartbeat != nil:
 			for a, h := range s.attempts {
-				if h != holdsResult {
-					delete(s.attempts, a)
+				if h == holdsWaiting || h == holdsRunning {
+					s.attempts[a] = holdsGone // until the leader has drawn its conclusions
 				}
 			}
 			s.hold(m.Heartbeat.Held)
@@ -90,19 +92,53 @@ func (s *session) release(list ...wire.Held) {
 	}
 }
 
-// holdings lists what the agent has, for a leader that doesn't know.
-func (s *session) holdings() (held, outbox []wire.Held) {
+// holdings is what the agent has, for a leader that doesn't know.
+type holdings struct {
+	held, outbox []wire.Held
+	// sent are dispatches that are on their way to it, or were and it does not list.
+	sent []wire.Held
+	// welcomed means that the agent was told that it is registered.
+	welcomed bool
+}
+
+func (s *session) holdings() (all holdings) {
 	s.mu.Lock()
+	all.welcomed = s.welcomed
 	for a, h := range s.attempts {
-		if h == holdsResult {
-			outbox = append(outbox, wire.Held{Job: a.job, Fence: a.fence})
-		} else {
-			held = append(held, wire.Held{Job: a.job, Fence: a.fence, Waiting: h == holdsWaiting})
+		x := wire.Held{Job: a.job, Fence: a.fence, Waiting: h == holdsWaiting}
+		switch h {
+		case holdsResult:
+			all.outbox = append(all.outbox, x)
+		case holdsSent, holdsGone:
+			all.sent = append(all.sent, x)
+		default:
+			all.held = append(all.held, x)
+		}
+	}
+	for i := range s.queue {
+		if d := s.queue[i].Dispatch; d != nil && s.attempts[attempt{d.Job, d.Fence}] == 0 {
+			all.sent = append(all.sent, wire.Held{Job: d.Job, Fence: d.Fence})
 		}
 	}
 	s.mu.Unlock()
-	byJob := func(a, b wire.Held) int { return cmp.Or(cmp.Compare(a.Job, b.Job), cmp.Compare(a.Fence, b.Fence)) }
-	slices.SortFunc(held, byJob)
-	slices.SortFunc(outbox, byJob)
-	return held, outbox
+	sortHeld(all.held)
+	sortHeld(all.outbox)
+	sortHeld(all.sent)
+	return all
+}
+
+// reached lists every attempt that the agent may have got and has not handed back,
+// when nothing more is written to it.
+func (s *session) reached() (list []wire.Held) {
+	s.mu.Lock()
+	for a := range s.attempts {
+		list = append(list, wire.Held{Job: a.job, Fence: a.fence})
+	}
+	s.mu.Unlock()
+	sortHeld(list)
+	return list
+}
+
+func sortHeld(list []wire.Held) {
+	slices.SortFunc(list, func(a, b wire.Held) int { return cmp.Or(cmp.Compare(a.Job, b.Job), cmp.Compare(a.Fence, b.Fence)) })
 }

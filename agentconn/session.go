@@ -50,6 +50,7 @@ type session struct {
 	waiting  int // messages in queue and in the writer's hands
 	queued   int // bytes of those that are dispatches, roughly
 	dropping bool
+	welcomed bool
 	silence  time.Duration // after which the peer is taken for dead
 	ending   *ending       // set once; why the session ends
 }
@@ -165,9 +166,9 @@ func (s *session) announce() {
 	if s.hello == nil || s.down {
 		return
 	}
-	hello := *s.hello
-	hello.Held, hello.Outbox = s.holdings()
-	s.toLeader(wire.Envelope{Up: &hello})
+	hello, has := *s.hello, s.holdings()
+	hello.Held, hello.Outbox = has.held, has.outbox
+	s.toLeader(wire.Envelope{Up: &hello, Again: has.welcomed, Sent: has.sent})
 }
 
 // toLeader sends an envelope; s.up is held.
@@ -265,7 +266,7 @@ func (s *session) finish(ctx context.Context) {
 	s.up.Lock()
 	if s.hello != nil {
 		s.flush()
-		s.toLeader(wire.Envelope{Down: &wire.Error{Code: e.code, Message: e.reason}})
+		s.toLeader(wire.Envelope{Down: &wire.Error{Code: e.code, Message: e.reason}, Sent: s.reached()})
 	}
 	s.down = true
 	s.stopGathering()

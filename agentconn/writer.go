@@ -24,6 +24,7 @@ func (s *session) deliver(msgs []wire.Message) {
 	for _, m := range msgs {
 		switch {
 		case m.Welcome != nil:
+			s.welcomed = true
 			m.Welcome = s.welcome(*m.Welcome)
 			s.release(m.Welcome.Drop...)
 		case m.Beat != nil:
@@ -32,6 +33,10 @@ func (s *session) deliver(msgs []wire.Message) {
 			s.release(wire.Held{Job: m.ResultAck.Job, Fence: m.ResultAck.Fence})
 		case m.Cancel != nil && m.Cancel.Drop:
 			s.release(wire.Held{Job: m.Cancel.Job, Fence: m.Cancel.Fence})
+		case m.Dispatch != nil && !s.welcomed:
+			// The welcome was lost, and the agent takes nothing before it. Both come
+			// again when the session is announced again.
+			continue
 		case m.Dispatch != nil:
 			size := m.Msgsize()
 			if s.queued > 0 && s.queued+size > s.hub.cfg.QueueBytes {
@@ -76,8 +81,11 @@ func (s *session) take() ([]wire.Message, *ending) {
 	msgs := s.queue
 	s.queue, s.waiting, s.queued, s.dropping = nil, len(msgs), 0, false
 	for i := range msgs {
-		if msgs[i].Dispatch != nil {
+		if d := msgs[i].Dispatch; d != nil {
 			s.queued += msgs[i].Msgsize()
+			if a := (attempt{d.Job, d.Fence}); s.attempts[a] == 0 {
+				s.attempts[a] = holdsSent
+			}
 		}
 	}
 	return msgs, s.ending

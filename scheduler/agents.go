@@ -162,13 +162,21 @@ func (t *term) withdraw(a *agent) {
 // up opens a session: of an agent that has just connected, or again because the
 // leader has changed. The agent is welcomed as soon as its row is recorded.
 func (t *term) up(env wire.Envelope, now time.Duration, fx *effects) {
-	h := env.Up
 	a := t.agentOf(env.Agent)
-	if a.connected && a.session != env.Session {
-		fx.down(a.envelope(), &wire.Error{Code: "replaced", Message: "the agent has connected again; this connection is no longer used", Fatal: false})
+	if env.Again && a.session != "" && a.session != env.Session {
+		// The node tells of a connection that the agent has left for a newer one, and
+		// what it says of the agent's attempts is out of date.
+		fx.down(env, replaced())
+		return
+	}
+	replacing := a.connected && a.session != env.Session
+	if replacing {
+		fx.down(a.envelope(), replaced())
 		t.log.Info("session replaced", obs.Agent(a.id), obs.Session(a.session))
 	}
 	t.withdraw(a)
+	known := a.welcomed && a.session == env.Session
+	was := a.row
 	if a.session != env.Session {
 		a.since = time.Now()
 	}
@@ -182,10 +190,11 @@ func (t *term) up(env wire.Envelope, now time.Duration, fx *effects) {
 	}
 	a.row.FirstSeenAt, a.row.ConnectedAt = first, job.At(a.since)
 
-	drop := t.rebind(a, h, now, fx)
+	drop := t.rebind(a, env, replacing, now, fx)
 	session := env.Session
-	if stored := t.stored[a.id]; stored != nil && sameAgent(stored, &a.row) {
-		// The leader has changed, the agent has not: its row stands.
+	if stored := t.stored[a.id]; known && sameAgent(&was, &a.row) || stored != nil && sameAgent(stored, &a.row) {
+		// The leader has changed, or a link was lost, but the agent is as it was: its
+		// row stands.
 		delete(t.stored, a.id)
 		t.welcome(a, drop, fx)
 		return
@@ -202,6 +211,11 @@ func (t *term) up(env wire.Envelope, now time.Duration, fx *effects) {
 			t.welcome(a, drop, fx)
 		}
 	})
+}
+
+// replaced is said to a connection that is not the agent's newest.
+func replaced() *wire.Error {
+	return &wire.Error{Code: "replaced", Message: "the agent has connected again; this connection is no longer used"}
 }
 
 // rowOf makes the agent's row from its hello.
@@ -241,6 +255,8 @@ func (t *term) welcome(a *agent, drop []wire.Held, fx *effects) {
 		switch {
 		case att.unsent != nil:
 			t.dispatchTo(att, att.unsent, now, fx)
+		case att.strayed:
+			t.resend(att, fx)
 		case att.cancelled:
 			t.askToStop(att, now, fx)
 		}

@@ -1,9 +1,11 @@
 package scheduler
 
 import (
+	"context"
 	"time"
 
 	"github.com/orrery-io/orrery/command"
+	"github.com/orrery-io/orrery/internal/obs"
 	"github.com/orrery-io/orrery/job"
 	"github.com/orrery-io/orrery/wire"
 )
@@ -29,6 +31,12 @@ type attempt struct {
 	unsent *job.Job
 	// session is the one over which it was sent, or which listed it last.
 	session string
+	// doubt is the session at whose beginning it was not listed, while the one before
+	// seemed to be open.
+	doubt string
+	// strayed means that the dispatch did not reach the agent's node, and is to be sent
+	// again; unreached that it never reached the agent and never will.
+	strayed, unreached bool
 	// sentAt is when the dispatch was sent, at the latest; 0 is not known, because
 	// that was in an earlier term.
 	sentAt time.Duration
@@ -131,6 +139,7 @@ func (t *term) free(att *attempt) {
 func (t *term) dispatchTo(att *attempt, row *job.Job, now time.Duration, fx *effects) {
 	a := att.agent
 	att.unsent, att.session, att.sentAt, att.inflight = nil, a.session, max(now, 1), a.inflight()
+	att.strayed, att.unlisted = false, false
 	att.ackBy = now + t.s.cfg.AckTimeout
 	t.arm(att)
 	fx.send(a, wire.Message{Dispatch: &wire.Dispatch{
@@ -143,6 +152,26 @@ func (t *term) dispatchTo(att *attempt, row *job.Job, now time.Duration, fx *eff
 	if att.cancelled {
 		t.askToStop(att, now, fx)
 	}
+}
+
+// resend sends a dispatch that was lost between this node and the agent's. The agent
+// does not begin an attempt twice, should it have got it all the same.
+func (t *term) resend(att *attempt, fx *effects) {
+	session := att.session
+	fx.after = append(fx.after, func(ctx context.Context) {
+		row, err := t.s.machine.Job(ctx, att.id)
+		if err != nil {
+			t.log.WarnContext(ctx, "job of a lost dispatch not read", obs.JobID(att.id), obs.Err(err))
+			return // without an acknowledgement it is taken back
+		}
+		t.do(ctx, func(fx *effects) {
+			a := att.agent
+			open := att.slot >= 0 && !att.finishing && !att.acked && att.strayed
+			if open && a.welcomed && a.session == session && row.Fence == att.fence && row.State.Active() {
+				t.dispatchTo(att, row, t.now(), fx)
+			}
+		})
+	})
 }
 
 // acknowledge notes that the agent has the attempt.
@@ -217,7 +246,7 @@ func (att *attempt) expire(t *term, now time.Duration, fx *effects) {
 
 // dropFrom tells the agent that it no longer owns the attempt.
 func (t *term) dropFrom(att *attempt, reason string, fx *effects) {
-	if att.unsent == nil {
+	if att.unsent == nil && !att.unreached {
 		fx.send(att.agent, wire.Message{Cancel: &wire.Cancel{Job: att.id, Fence: att.fence, Reason: reason, Drop: true}})
 	}
 }
@@ -264,7 +293,7 @@ func (t *term) revoke(att *attempt, why string, fx *effects) {
 	if att.finishing {
 		return
 	}
-	if att.unsent == nil && att.maxAttempts == 1 {
+	if att.unsent == nil && !att.unreached && att.maxAttempts == 1 {
 		t.lose(att, why+"; it may have begun, and with max_attempts 1 it is not executed again", fx)
 		return
 	}

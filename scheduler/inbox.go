@@ -48,7 +48,11 @@ func (t *term) receive(env *wire.Envelope, now time.Duration, fx *effects) {
 		t.message(env, &env.Messages[i], now, fx)
 	}
 	if env.Down != nil {
-		if a := t.agents[env.Agent]; a != nil && a.connected && a.session == env.Session {
+		a := t.agents[env.Agent]
+		if a != nil {
+			t.unreached(a, env, fx)
+		}
+		if a != nil && a.connected && a.session == env.Session {
 			t.down(a, fx)
 		}
 	}

@@ -132,16 +132,19 @@ func (t *term) heartbeat(env wire.Envelope, hb *wire.Heartbeat, now time.Duratio
 }
 
 // rebind ties what the agent has kept to its new session, and ends what it has not
-// kept.
-func (t *term) rebind(a *agent, h *wire.Hello, now time.Duration, fx *effects) (drop []wire.Held) {
-	drop = t.list(a, h.Held, now, fx)
-	for _, x := range h.Outbox {
+// kept. replacing means that its session before seemed to be open: then either may be
+// the newer, and only heartbeats tell what it has.
+func (t *term) rebind(a *agent, env wire.Envelope, replacing bool, now time.Duration, fx *effects) (drop []wire.Held) {
+	drop = t.list(a, env.Up.Held, now, fx)
+	for _, x := range env.Up.Outbox {
 		if att := t.owns(a, x.Job, x.Fence); att != nil {
 			att.mark = t.marks
 			att.outboxUntil = now + t.s.cfg.Lease
 			t.acknowledge(att, now)
 		}
 	}
+	sent, foreign := t.known(a, env.Sent)
+	drop = append(drop, foreign...)
 	for _, att := range a.held {
 		switch {
 		case att.mark == t.marks:
@@ -150,11 +153,19 @@ func (t *term) rebind(a *agent, h *wire.Hello, now time.Duration, fx *effects) (
 			}
 			t.arm(att)
 		case att.finishing, att.unsent != nil:
-		case att.session == a.session:
-			// Sent over this very connection, perhaps by the leader before: it may
-			// be on its way, and the heartbeats will tell.
-			if !att.acked && att.sentAt == 0 {
-				att.sentAt, att.ackBy = now, now+t.s.cfg.AckTimeout
+		case att.session == a.session, att.doubt == a.session:
+			// Sent over this very connection, perhaps by the leader before. It is on
+			// its way to the agent, and the heartbeats will tell, or it was lost on
+			// its way to the node.
+			if !att.acked {
+				att.strayed = att.session == a.session && !sent[att]
+				t.await(att, now)
+			}
+			t.arm(att)
+		case replacing:
+			att.doubt = a.session
+			if !att.acked {
+				t.await(att, now)
 			}
 			t.arm(att)
 		case att.acked:
@@ -164,4 +175,37 @@ func (t *term) rebind(a *agent, h *wire.Hello, now time.Duration, fx *effects) (
 		}
 	}
 	return drop
+}
+
+// await gives the agent its time to acknowledge a dispatch, if it does not run yet.
+func (t *term) await(att *attempt, now time.Duration) {
+	if att.sentAt == 0 {
+		att.sentAt, att.ackBy = max(now, 1), now+t.s.cfg.AckTimeout
+	}
+}
+
+// known returns the agent's attempts among those that are listed, and what of the list
+// is not its own.
+func (t *term) known(a *agent, list []wire.Held) (own map[*attempt]bool, foreign []wire.Held) {
+	own = make(map[*attempt]bool, len(list))
+	for _, x := range list {
+		if att := t.owns(a, x.Job, x.Fence); att != nil {
+			own[att] = true
+		} else {
+			foreign = append(foreign, x)
+		}
+	}
+	return own, foreign
+}
+
+// unreached takes back what a session that has ended did not bring to the agent any
+// more: its node knows.
+func (t *term) unreached(a *agent, env *wire.Envelope, fx *effects) {
+	reached, _ := t.known(a, env.Sent)
+	for _, att := range a.held {
+		if att.session == env.Session && !att.acked && att.unsent == nil && !reached[att] {
+			att.unreached = true
+			t.revoke(att, "the agent disconnected before the dispatch reached it", fx)
+		}
+	}
 }

@@ -164,3 +164,54 @@ func TestRelay_follow(t *testing.T) {
 		w.until("the job has ended", func() bool { return w.job(id).State == job.Completed })
 	})
 }
+
+// TestRelay_lossy loses messages between the nodes, breaks their links, and changes
+// the leader, while agents on all nodes work. Their own connections stay. Nothing may
+// come of it but a delay: no attempt is lost, not even of a job that may be executed
+// once only, and none is executed twice at a time.
+func TestRelay_lossy(t *testing.T) {
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprintf("seed_%d", seed), func(t *testing.T) {
+			inTown(t, 3, func(w *town) { lossy(w, rand.New(rand.NewPCG(seed, 1))) })
+		})
+	}
+}
+
+func lossy(w *town, random *rand.Rand) {
+	d := newDiary(w.t)
+	for i := range 6 {
+		id := fmt.Sprint("a", i)
+		w.agent(id, 3, []string{w.nodes[i%3].url}, d.do(id, 0, 3*time.Second))
+	}
+	w.until("all agents are connected", func() bool { return len(w.machine.Agents()) == 6 })
+	var ids []job.ID
+	for round := range 40 {
+		for range 10 {
+			spec := job.Spec{MaxAttempts: 1 + random.IntN(2)}
+			ids = append(ids, w.submit(spec))
+		}
+		switch x := w.nodes[random.IntN(3)]; round % 4 {
+		case 0:
+			from, to := x.id, w.nodes[random.IntN(3)].id
+			w.roads.sever(func(f, t string) bool { return f == from && t == to })
+		case 1:
+			n := 0
+			x.lossy = func() bool { n++; return n%3 == 1 && n < 30 }
+		case 2:
+			w.roads.sever(func(f, t string) bool { return f[0] == 'n' && t[0] == 'n' })
+		case 3:
+			w.lead(x)
+		}
+		time.Sleep(time.Duration(random.IntN(1500)) * time.Millisecond)
+	}
+	for _, x := range w.nodes {
+		x.lossy = nil
+	}
+	w.until("all jobs have ended", func() bool { return w.ended(ids) })
+	for _, id := range ids {
+		j := w.job(id)
+		if j.State != job.Completed || len(j.Attempts) != 1 || d.times[id] != 1 {
+			w.t.Errorf("job %d (at most %d attempts) is %s, executed %d times: %+v %+v", id, j.MaxAttempts, j.State, d.times[id], j.Error, j.Attempts)
+		}
+	}
+}
