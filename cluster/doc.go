@@ -24,6 +24,26 @@
 // Config.Lead. When it loses the leadership, the context of Lead ends, and the next
 // term waits until Lead has returned.
 //
+// # Members
+//
+// A node that is no member announces itself to whoever Config.Contacts names
+// (join.go). The leader adds it without a vote, and gives it one when it has applied
+// what the leader had applied a moment ago, hears the leader, and has answered every
+// question for two seconds (tend.go): so a node that comes and goes, or that could
+// not keep up, never counts.
+//
+//	fresh → announced → added, no vote → log or a copy of the database → voter
+//	                                                  removed ← silent for days, or by hand
+//
+// What the leader knows of the others it asks them, four times a second, for as long
+// as it leads (census.go). Nothing is decided on hearsay. Addresses may change: a node
+// that finds itself in the configuration at another address than its own says so, and
+// the leader corrects its own. To replace a node, let the new one join, and remove the
+// old one when the new one has its vote.
+//
+// A node that was removed remembers it and ends with ErrRemoved, now and at every
+// start; one that was away then is told when it comes back. An id never comes back.
+//
 // # Snapshots
 //
 // The local database is the snapshot. What Raft calls a snapshot is a marker here, a
