@@ -197,6 +197,21 @@ func (n *Node) keepMarkers(ctx context.Context, r *raft.Raft) {
 	}
 }
 
+// Snapshot sets the marker of this node at what it has applied, cuts its log, and
+// returns the marker's index: the one that was there when nothing has happened since.
+// Errors: job.ErrClosed while the node doesn't run.
+func (n *Node) Snapshot(context.Context) (index uint64, err error) {
+	r := n.raft.Load()
+	if r == nil {
+		return 0, job.ErrClosed
+	}
+	if err := n.snapshot(r); err != nil {
+		return 0, fmt.Errorf("set the marker: %w", err)
+	}
+	m, _ := n.cfg.Machine.Marker()
+	return m.Index, nil
+}
+
 // snapshot sets the marker at what is applied and cuts the log.
 func (n *Node) snapshot(r *raft.Raft) error {
 	size, entries := n.store.written.Swap(0), n.store.entries.Swap(0)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,9 @@ type identity struct {
 	Node string `json:"node"`
 	// Cluster is the cluster the folder belongs to; empty until it is known.
 	Cluster string `json:"cluster,omitempty"`
+	// Peers are the cluster addresses of the other servers when they were last seen:
+	// with them a node finds its cluster again after a restart.
+	Peers []string `json:"peers,omitempty"`
 	// Version is that of the program that wrote the file.
 	Version string `json:"version"`
 }
@@ -35,7 +39,9 @@ type identity struct {
 type dataDir struct {
 	path string
 	lock *os.File
-	id   identity
+
+	mu sync.Mutex // setCluster and setPeers
+	id identity   // Node never changes
 }
 
 // openDataDir creates the folder when it is missing, locks it, and reads or makes
@@ -132,6 +138,8 @@ func checkOurs(path string) error {
 
 // setCluster remembers the cluster, and refuses a folder of another one.
 func (d *dataDir) setCluster(id, version string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if id == "" || d.id.Cluster == id {
 		return nil
 	}
@@ -140,6 +148,32 @@ func (d *dataDir) setCluster(id, version string) error {
 	}
 	d.id.Cluster, d.id.Version = id, version
 	return d.save()
+}
+
+// setPeers remembers the addresses of the other servers.
+func (d *dataDir) setPeers(addrs []string) error {
+	addrs = slices.Sorted(slices.Values(addrs))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if slices.Equal(d.id.Peers, addrs) {
+		return nil
+	}
+	d.id.Peers = addrs
+	return d.save()
+}
+
+// cluster is the cluster that the folder belongs to, "" while there is none.
+func (d *dataDir) cluster() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.id.Cluster
+}
+
+// peers returns what setPeers was given last.
+func (d *dataDir) peers() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.id.Peers)
 }
 
 // save writes node.json so that a crash leaves the old file or the new one.
@@ -173,6 +207,21 @@ func syncDir(path string) error {
 	}
 	defer f.Close()
 	if err := f.Sync(); err != nil {
+		return explainPath(path, err)
+	}
+	return nil
+}
+
+// scratchName is the folder for files that nobody needs after a restart.
+const scratchName = "scratch"
+
+// emptyFolder makes a folder of the data folder, or empties it.
+func (d *dataDir) emptyFolder(name string) error {
+	path := d.sub(name)
+	if err := os.RemoveAll(path); err != nil {
+		return explainPath(path, err)
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
 		return explainPath(path, err)
 	}
 	return nil

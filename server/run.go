@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/orrery-io/orrery/command"
 	"github.com/orrery-io/orrery/internal/obs"
-	"github.com/orrery-io/orrery/wire"
 )
 
 // shutdownLimit bounds how long requests under way may take once the node stops.
@@ -56,16 +56,32 @@ func (s *Server) Run(ctx context.Context) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 
-	machine := start("database", s.machine.Run, fail)
-	hub := start("agents", s.hub.Run, fail)
-	node := start("consensus", s.node.Run, fail)
-	api := start("http", s.serve, fail)
+	// In the order in which they need each other; they end in the opposite one, so that
+	// whatever is under way can still be finished, and told to the other nodes.
+	parts := []*part{start("database", s.machine.Run, fail)}
+	begin := func(name string, run func(context.Context) error) {
+		parts = append(parts, start(name, run, fail))
+	}
+	if s.net != nil {
+		s.net.run(begin, s.log)
+	}
+	begin("consensus", s.node.Run)
+	begin("readiness", s.awaitReady)
+	begin("relay", s.relay.Run)
+	begin("agents", s.hub.Run)
+	if s.net != nil {
+		begin("members", s.keepPeers)
+	}
+	begin("http", s.serve)
 	s.log.InfoContext(ctx, "node started", obs.Node(s.data.id.Node), obs.Addr(s.Addr()), obs.Path(s.data.path))
 
 	<-ctx.Done()
 	cause := context.Cause(ctx)
 	s.api.Close()
-	err := errors.Join(api.end(), hub.end(), node.end(), machine.end())
+	var err error
+	for _, p := range slices.Backward(parts) {
+		err = errors.Join(err, p.end())
+	}
 	if errors.Is(cause, context.Canceled) && err == nil {
 		return nil
 	}
@@ -105,17 +121,16 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 	if err := s.data.setCluster(s.machine.ClusterID(), s.cfg.Version); err != nil {
 		return err
 	}
-	s.hub.LeaderChanged()
+	end := s.relay.Lead(term)
+	defer end()
 	s.onReady.Do(func() { close(s.ready) })
 	return s.sched.Lead(ctx, term)
 }
 
-// propose and deliver tie the scheduler to the parts that are built after it.
+// propose ties the scheduler to the node, which is built after it.
 func (s *Server) propose(ctx context.Context, items ...command.Item) ([]command.Result, error) {
 	return s.node.Propose(ctx, items...)
 }
-
-func (s *Server) deliver(envelopes []wire.Envelope) { s.hub.Deliver(envelopes) }
 
 // Addr is the address that the node listens on, with the real port.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
@@ -123,7 +138,19 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 // URL is where this node's API is, as seen from this machine.
 func (s *Server) URL() string { return "http://" + s.Addr() }
 
-// Ready is closed once the node leads and answers.
+// ID is the id of this node.
+func (s *Server) ID() string { return s.data.id.Node }
+
+// ClusterAddr is where other nodes reach this one, "" for a node alone.
+func (s *Server) ClusterAddr() string {
+	if s.net == nil {
+		return ""
+	}
+	return s.net.port.Advertise()
+}
+
+// Ready is closed once the node has a leader, which may be itself, and has caught up
+// with it.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // Close releases what New opened. Run does it itself.
@@ -134,6 +161,9 @@ func (s *Server) Close() {
 		}
 		if s.node != nil {
 			s.node.Close()
+		}
+		if s.net != nil {
+			s.net.close()
 		}
 		if s.machine != nil {
 			if err := s.machine.Close(); err != nil {

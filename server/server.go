@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/orrery-io/orrery/agentconn"
@@ -76,10 +77,14 @@ type Server struct {
 	data     *dataDir
 	listener net.Listener
 	machine  *fsm.Machine
+	net      *network // nil on a node alone
 	node     *cluster.Node
 	sched    *scheduler.Scheduler
 	hub      *agentconn.Hub
+	relay    *relay
 	api      *httpapi.API
+	url      string // of the API, as others reach it
+	draining atomic.Bool
 	ready    chan struct{}
 	onReady  sync.Once
 	onClose  sync.Once
@@ -110,48 +115,84 @@ func New(cfg Config) (_ *Server, err error) {
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if s.machine, err = fsm.Open(ctx, fsm.Config{Dir: s.data.sub("db"), Log: cfg.Log, Registerer: reg}); err != nil {
+	alone := cfg.Cluster == ""
+	if s.machine, err = cluster.OpenMachine(ctx, fsm.Config{Dir: s.data.sub("db"), Log: cfg.Log, Registerer: reg},
+		s.data.sub("raft"), s.data.id.Node, alone); err != nil {
 		return nil, err
 	}
 	if err = s.data.setCluster(s.machine.ClusterID(), cfg.Version); err != nil {
 		return nil, err
 	}
+	if err = s.data.emptyFolder(scratchName); err != nil {
+		return nil, err
+	}
+	if !alone {
+		if err = s.joinNetwork(reg); err != nil {
+			return nil, err
+		}
+	}
+	if s.url, err = advertisedURL(cfg.HTTPAdvertise, s.Addr(), s.ClusterAddr()); err != nil {
+		return nil, err
+	}
+	s.relay = s.newRelay()
 	s.sched = scheduler.New(scheduler.Config{
 		Machine:    s.machine,
 		Propose:    s.propose,
-		Send:       s.deliver,
+		Send:       s.relay.Deliver,
 		Lease:      cfg.Lease,
 		Log:        cfg.Log,
 		Registerer: reg,
 	})
-	if s.node, err = cluster.New(cluster.Config{
-		ID:         s.data.id.Node,
-		Dir:        s.data.sub("raft"),
-		Machine:    s.machine,
-		Version:    cfg.Version,
-		Prepare:    s.sched.Prepare,
-		Lead:       s.lead,
-		OnHang:     cfg.OnHang,
-		Log:        cfg.Log,
-		Registerer: reg,
-	}); err != nil {
+	conf := cluster.Config{
+		ID:                s.data.id.Node,
+		Dir:               s.data.sub("raft"),
+		Machine:           s.machine,
+		Version:           cfg.Version,
+		Prepare:           s.sched.Prepare,
+		Lead:              s.lead,
+		OnHang:            cfg.OnHang,
+		Member:            s.data.cluster() != "",
+		HeartbeatTimeout:  cfg.ElectionTimeout,
+		ElectionTimeout:   cfg.ElectionTimeout,
+		LeaseTimeout:      cfg.ElectionTimeout / 2,
+		SnapshotThreshold: cfg.SnapshotThreshold,
+		CleanupAfter:      cfg.CleanupAfter,
+		CleanupFloor:      max(3, cfg.BootstrapExpect),
+		Log:               cfg.Log,
+		Registerer:        reg,
+	}
+	if s.net != nil {
+		conf.Transport, conf.Receiving = s.net.transport, s.net.transport.Receiving
+		conf.Found, conf.Contacts = s.net.founding.Found, s.net.founding.Contacts
+		conf.Peers, conf.Address = s.net.mesh, s.net.port.Advertise()
+		conf.HTTP, conf.Draining = s.url, s.draining.Load
+	}
+	if s.node, err = cluster.New(conf); err != nil {
 		return nil, err
 	}
+	s.node.OnLeader(s.relay.LeaderChanged)
 	s.hub = agentconn.New(agentconn.Config{
 		Node:       s.data.id.Node,
 		Cluster:    s.machine.ClusterID,
-		ToLeader:   s.sched.Deliver,
-		Nodes:      func() []string { return []string{s.URL()} },
+		ToLeader:   s.relay.ToLeader,
+		Nodes:      s.urls,
 		Log:        cfg.Log,
 		Registerer: reg,
 	})
+	s.relay.tie(s.hub, s.sched)
+	if s.net != nil {
+		s.net.serve(s)
+	}
 	s.api = httpapi.New(httpapi.Config{
 		Machine:    s.machine,
 		Node:       s.node,
-		Scheduler:  s.sched,
-		Hub:        s.hub,
+		Cluster:    admin{s},
+		Scheduler:  s.relay,
+		Hub:        s.relay,
 		Token:      cfg.Token,
 		Version:    cfg.Version,
+		Draining:   s.draining.Load,
+		Scratch:    s.data.sub(scratchName),
 		Gatherer:   reg,
 		Registerer: reg,
 		Log:        cfg.Log,

@@ -67,3 +67,6 @@ func Schema(v int) slog.Attr { return slog.Int("schema", v) }
 
 // Was is a value before it changed.
 func Was(s string) slog.Attr { return slog.String("was", s) }
+
+// Draining is whether a node gives its agents away.
+func Draining(on bool) slog.Attr { return slog.Bool("draining", on) }
