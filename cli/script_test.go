@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,18 +26,21 @@ func TestMain(m *testing.M) {
 //
 //	start NAME LINE orrery ARGS...   starts a process, and waits until it has
 //	                                 printed a line that begins with LINE; the
-//	                                 address in it becomes $ORRERY_ADDR
+//	                                 addresses in it become $ORRERY_ADDR and $CLUSTER
 //	signal NAME SIGNAL LINE          sends a signal, and waits for such a line
 //	halt NAME SIGNAL [CODE]          sends INT, TERM or KILL, and waits for the
 //	                                 exit code (0 unless given)
 //	ends NAME CODE                   waits for the exit code
 //	exits CODE orrery ARGS...        runs a command that must end with this code
-//	until TEXT orrery ARGS...        repeats a command until its output has TEXT
+//	until TEXT orrery ARGS...        repeats a command until its output has TEXT;
+//	                                 with ! before it, until it has not
+//	let NAME REGEXP                  sets a variable to what the group in REGEXP
+//	                                 matched in the standard output of the last exec
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("..", "testdata", "cli"),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": cmdStart, "signal": cmdSignal, "halt": cmdHalt, "ends": cmdEnds, "exits": cmdExits, "until": cmdUntil,
+			"start": cmdStart, "signal": cmdSignal, "halt": cmdHalt, "ends": cmdEnds, "exits": cmdExits, "until": cmdUntil, "let": cmdLet,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Values[processes{}] = map[string]*process{}
@@ -70,7 +74,7 @@ func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	ts.Check(err)
 	cmd := exec.Command(path, args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "ORRERY_ADDR", "ORRERY_TOKEN"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "ORRERY_ADDR", "ORRERY_TOKEN", "ORRERY_CONFIG"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	return cmd
@@ -109,9 +113,11 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 		<-p.ended
 	})
 	text := p.expect(ts, line)
-	if _, addr, ok := strings.Cut(text, "http://"); ok {
-		addr = addr[:strings.IndexFunc(addr+" ", func(r rune) bool { return r == ',' || r == ' ' })]
-		ts.Setenv("ORRERY_ADDR", "http://"+addr)
+	for name, before := range map[string]string{"ORRERY_ADDR": "http://", "CLUSTER": "cluster port "} {
+		if _, addr, ok := strings.Cut(text, before); ok {
+			addr = addr[:strings.IndexFunc(addr+" ", func(r rune) bool { return r == ',' || r == ' ' })]
+			ts.Setenv(name, strings.TrimPrefix(before+addr, "cluster port "))
+		}
 	}
 }
 
@@ -209,22 +215,35 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: until TEXT PROGRAM [ARGS...]")
+	if len(args) < 2 {
+		ts.Fatalf("usage: [!] until TEXT PROGRAM [ARGS...]")
 	}
 	limit := time.After(time.Minute)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		out, err := command(ts, args[1:]).CombinedOutput()
-		if err == nil && strings.Contains(string(out), args[0]) {
+		if err == nil && strings.Contains(string(out), args[0]) != neg {
 			_, _ = ts.Stdout().Write(out)
 			return
 		}
 		select {
 		case <-limit:
-			ts.Fatalf("%q did not appear within a minute: %v\n%s", args[0], err, out)
+			ts.Fatalf("%q did not appear, or go, within a minute: %v\n%s", args[0], err, out)
 		case <-tick.C:
 		}
 	}
+}
+
+func cmdLet(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: let NAME REGEXP")
+	}
+	re, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	m := re.FindStringSubmatch(ts.ReadFile("stdout"))
+	if len(m) != 2 {
+		ts.Fatalf("%s does not match, or has not one group:\n%s", args[1], ts.ReadFile("stdout"))
+	}
+	ts.Setenv(args[0], m[1])
 }
