@@ -112,10 +112,13 @@ func (a *app) restore(ctx context.Context, c *client.Client, path string, yes bo
 	show := a.progress("sent")
 	cl, err := c.Restore(ctx, path, show.tell)
 	show.end()
-	if e, ok := errors.AsType[*client.Error](err); ok && e.Code == client.CodeNoAnswer {
-		return failuref("look at it before you try again: `orrery cluster status` and `orrery job ls`", "%s; the cluster may be restored or as it was", e.Message())
-	}
+	const look = "look at it before you try again: `orrery cluster status` and `orrery job ls`"
+	e, ok := errors.AsType[*client.Error](err)
 	switch {
+	case ok && e.Code == client.CodeNoAnswer:
+		return failuref(look, "%s; the cluster may be restored or as it was", e.Message())
+	case err != nil && ctx.Err() != nil:
+		return &exitError{code: exitInterrupted, text: "interrupted; the cluster may be restored or as it was", hint: look}
 	case err != nil:
 		return err
 	case a.json:

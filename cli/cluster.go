@@ -23,7 +23,7 @@ leader can do is handed on to it.`,
 	})
 	cmd.AddCommand(
 		newClusterStatus(a), newClusterMembers(a), newClusterJoin(a), newClusterRemove(a), newClusterTransfer(a),
-		newClusterDrain(a), newClusterVerify(a), newClusterSnapshot(a), newClusterKey(a),
+		newClusterDrain(a), newClusterVerify(a), newClusterSnapshot(a), newClusterKey(a), newClusterRecover(a),
 	)
 	return cmd
 }
