@@ -83,6 +83,7 @@ func benchmarkRelay(b *testing.B, f wire.Format, inFlight int) {
 		}
 		hub.Deliver([]wire.Envelope{{Session: session, Messages: msgs}})
 	}
+	hub.Deliver([]wire.Envelope{{Session: session, Messages: []wire.Message{{Welcome: &wire.Welcome{}}}}})
 	b.ReportAllocs()
 	send(inFlight)
 	ready := 0

@@ -517,6 +517,7 @@ func TestShutdownDoesNotWaitForADeafAgent(t *testing.T) {
 func TestShutdownDoesNotWaitForASlowAgent(t *testing.T) {
 	b := setup(t, func(c *Config) { c.CloseTimeout, c.WriteTimeout = 10*time.Millisecond, time.Hour })
 	_, up := b.connect(t, wire.Msgpack, "a1") // and never reads
+	b.to(up, wire.Message{Welcome: &wire.Welcome{}})
 	for range 40 {
 		b.to(up, wire.Message{Dispatch: &wire.Dispatch{Job: 1, Fence: 1, PayloadBytes: make([]byte, job.MaxPayload)}})
 	}
@@ -566,6 +567,7 @@ func TestSlowAgent(t *testing.T) {
 	t.Run("that_takes_no_frame_in_time_is_disconnected", func(t *testing.T) {
 		b := setup(t, func(c *Config) { c.WriteTimeout = 20 * time.Millisecond })
 		_, up := b.connect(t, wire.Msgpack, "a1")
+		b.to(up, wire.Message{Welcome: &wire.Welcome{}})
 		for range 40 { // more than the sockets' buffers hold
 			b.to(up, big)
 		}
@@ -577,6 +579,7 @@ func TestSlowAgent(t *testing.T) {
 	t.Run("that_has_too_much_waiting_is_disconnected", func(t *testing.T) {
 		b := setup(t, func(c *Config) { c.QueueMessages = 1000 })
 		_, up := b.connect(t, wire.Msgpack, "a1")
+		b.to(up, wire.Message{Welcome: &wire.Welcome{}})
 		for range 40 {
 			b.to(up, big)
 		}
@@ -591,6 +594,8 @@ func TestSlowAgent(t *testing.T) {
 	t.Run("does_not_fill_the_memory_with_dispatches", func(t *testing.T) {
 		b := setup(t, func(c *Config) { c.QueueBytes = 3 << 20 })
 		p, up := b.connect(t, wire.Msgpack, "a1")
+		b.to(up, wire.Message{Welcome: &wire.Welcome{}})
+		p.receive(t)
 		for range 100 {
 			b.to(up, big)
 		}
