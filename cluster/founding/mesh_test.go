@@ -26,12 +26,15 @@ type world struct {
 	loss    float64                       // of a question, and of an answer
 	torn    float64                       // chance of a crash in the middle of a save
 	delay   time.Duration                 // longest of a message
+	stale   time.Duration                 // how old what a node sees of another may be
 	meddle  func(from, to, method string) // sees each question as it arrives; nil for none
+	eager   bool                          // all say that they are ready: safety may not depend on that question
 	running sync.WaitGroup
 
 	mu    sync.Mutex
 	nodes map[string]*process
 	cut   map[[2]string]bool
+	views map[[2]string]sight
 	begun map[string][]string // by cluster id, who begins it
 }
 
@@ -89,7 +92,7 @@ func (d *disk) save(r record) error {
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), nodes: make(map[string]*process), delay: 5 * time.Millisecond,
-		cut: make(map[[2]string]bool), begun: make(map[string][]string),
+		cut: make(map[[2]string]bool), views: make(map[[2]string]sight), begun: make(map[string][]string),
 	}
 	t.Cleanup(func() {
 		for _, id := range w.ids() {
@@ -232,6 +235,10 @@ func (w *world) view(id string) []gossip.Peer {
 		if other == id {
 			continue
 		}
+		if s := w.views[[2]string{id, other}]; time.Now().Before(s.until) {
+			peers = append(peers, s.peer)
+			continue
+		}
 		peer := gossip.Peer{Node: other, Address: other + ":7701", Alive: p.founding != nil && w.connected(id, other)}
 		if peer.Alive {
 			peer.Fresh, peer.Expect, peer.Cluster = p.founding.Fresh(), p.expect, p.cluster
@@ -239,9 +246,16 @@ func (w *world) view(id string) []gossip.Peer {
 				peer.Cluster = p.founding.Cluster()
 			}
 		}
+		w.views[[2]string{id, other}] = sight{peer, time.Now().Add(time.Duration(w.rng.Int64N(int64(w.stale) + 1)))}
 		peers = append(peers, peer)
 	}
 	return peers
+}
+
+// sight is what a node sees of another until it looks again.
+type sight struct {
+	peer  gossip.Peer
+	until time.Time
 }
 
 var errLost = errors.New("no answer")
@@ -266,7 +280,7 @@ func (w *world) call(ctx context.Context, from string, life int, to, method stri
 		w.meddle(from, to, method)
 	}
 	w.mu.Lock()
-	p := w.nodes[to]
+	p, eager := w.nodes[to], w.eager
 	var h func(context.Context, string, []byte) ([]byte, error)
 	if p != nil {
 		h = p.handlers[method]
@@ -276,6 +290,9 @@ func (w *world) call(ctx context.Context, from string, life int, to, method stri
 		return nil, errLost
 	}
 	answer, err := h(ctx, from, body)
+	if eager && method == methodReady {
+		answer, err = []byte(`{"ok":true}`), nil
+	}
 	if lost := travel(); lost != nil {
 		return nil, lost
 	}

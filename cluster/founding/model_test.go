@@ -31,7 +31,9 @@ func model(t *testing.T, seed uint64) {
 	}
 	expect := 2 + draw(3)
 	total := expect + draw(expect+2) // up to 2n+1 nodes: then two lists may begin
-	w.loss, w.torn, w.delay = float64(draw(30))/100, float64(draw(30))/100, time.Duration(1+draw(200))*time.Millisecond
+	w.eager = draw(2) == 0
+	w.loss, w.torn = float64(draw(30))/100, float64(draw(30))/100
+	w.delay, w.stale = time.Duration(1+draw(200))*time.Millisecond, time.Duration(draw(3)*draw(2000))*time.Millisecond
 	for i := range total {
 		w.start(node(i), expect)
 	}
@@ -57,7 +59,7 @@ func model(t *testing.T, seed uint64) {
 	}
 	w.mu.Lock()
 	clear(w.cut)
-	w.loss, w.torn = 0, 0
+	w.loss, w.torn, w.stale, w.eager = 0, 0, 0, false
 	w.mu.Unlock()
 	time.Sleep(time.Minute) // who is dying dies
 	all := make([]string, total)
