@@ -173,7 +173,7 @@ func concerns(cl *client.Cluster, members []client.Member, now time.Time) []stri
 	majority := voters/2 + 1
 	switch {
 	case cl.ClusterID == "":
-		say("it waits for the other nodes, or for one to let it join; its log says whom it waits for")
+		say("%s", orElse(cl.Waiting, "it waits for the other nodes, or for one to let it join; its log says whom it waits for"))
 	case cl.Leader == "":
 		say("there is no leader: nothing can be recorded until %d of the %s reach each other; start those that are down", majority, count(voters, "voter"))
 		say("when that many are gone for good: `orrery cluster recover --help`")

@@ -59,7 +59,11 @@ the key. A flag goes before the environment, and that before the file.`,
 			}
 			cfg.Version = version()
 			return a.withNode(cmd.Context(), cfg, func(ctx context.Context, s *server.Server) error {
-				a.printf("node ready at %s, data in %s\n", localURL(s.Addr()), cfg.Data)
+				port := ""
+				if addr := s.ClusterAddr(); addr != "" {
+					port = ", cluster port " + addr
+				}
+				a.printf("node ready at %s%s, data in %s\n", localURL(s.Addr()), port, cfg.Data)
 				return untilInterrupted(ctx)
 			})
 		},

@@ -33,6 +33,8 @@ type Cluster struct {
 	LastContact job.Time `json:"last_contact,omitzero"`
 	// Installing is set while the node receives a copy of the database.
 	Installing *Installing `json:"installing,omitempty"`
+	// Waiting says what the node waits for while it belongs to no cluster.
+	Waiting string `json:"waiting,omitempty"`
 	// Servers are the members as the node knows them.
 	Servers []Server `json:"servers"`
 	// Members are the members as the leader sees them, or those that the node knows

@@ -50,6 +50,9 @@ type Config struct {
 	Cluster Cluster
 	// Draining tells whether this node gives its agents away; nil means never.
 	Draining func() bool
+	// Waiting says what this node waits for while it belongs to no cluster, "" for
+	// nothing in particular; nil never says.
+	Waiting func() string
 	// Scratch is a folder for bodies that are too large for memory, on the disk of the
 	// data folder; "" means the system's. What is found in it at a start can be removed.
 	Scratch string
@@ -79,6 +82,7 @@ type API struct {
 	hub       Hub
 	cluster   Cluster
 	draining  func() bool
+	waiting   func() string
 	scratch   string
 	version   string
 	gatherer  prometheus.Gatherer
@@ -111,6 +115,7 @@ func New(cfg Config) *API {
 		hub:       cfg.Hub,
 		cluster:   cfg.Cluster,
 		draining:  cfg.Draining,
+		waiting:   cfg.Waiting,
 		scratch:   cfg.Scratch,
 		version:   cfg.Version,
 		gatherer:  cfg.Gatherer,
@@ -124,6 +129,9 @@ func New(cfg Config) *API {
 	}
 	if a.draining == nil {
 		a.draining = func() bool { return false }
+	}
+	if a.waiting == nil {
+		a.waiting = func() string { return "" }
 	}
 	if a.gatherer == nil {
 		a.gatherer = prometheus.NewRegistry()

@@ -71,6 +71,7 @@ type ClusterInfo struct {
 	// LastContact is zero on the leader.
 	LastContact time.Time           `json:"last_contact,omitzero" doc:"When the leader was last heard of."`
 	Installing  *cluster.Installing `json:"installing,omitempty" doc:"How much of a copy of the database this node has received; absent while it receives none."`
+	Waiting     string              `json:"waiting,omitempty" doc:"What this node waits for while it belongs to no cluster."`
 	Servers     []cluster.Server    `json:"servers" doc:"The members of the cluster, as this node knows them."`
 	Members     []cluster.Member    `json:"members,omitempty" doc:"The members of the cluster as the leader sees them, or as this node knows them while there is no leader; absent when neither can be told."`
 	// MembersError is set when Members are not.
@@ -202,6 +203,9 @@ func (a *API) nodes() (Cluster, error) {
 // replyCluster answers with how the cluster looks from here now.
 func (a *API) replyCluster(w *response, r *http.Request) error {
 	info := clusterInfo(a.version, a.node.Status())
+	if info.ClusterID == "" {
+		info.Waiting = a.waiting()
+	}
 	if a.cluster != nil {
 		ctx, cancel := context.WithTimeout(r.Context(), membersTime)
 		defer cancel()

@@ -189,7 +189,10 @@ func TestCluster_of_a_node_without_one(t *testing.T) {
 
 func TestReady(t *testing.T) {
 	draining := false
-	b := setup(t, func(c *Config) { c.Draining = func() bool { return draining } })
+	b := setup(t, func(c *Config) {
+		c.Draining = func() bool { return draining }
+		c.Waiting = func() string { return "waiting for 2 more nodes" }
+	})
 	b.get("/readyz").want(200)
 	healthy := b.node.status
 
@@ -198,7 +201,13 @@ func TestReady(t *testing.T) {
 		t.Error(p.Detail)
 	}
 	b.node.status = cluster.Status{ID: "n1", State: "starting"}
-	b.get("/readyz").problem(503, "no_cluster")
+	if p := b.get("/readyz").problem(503, "no_cluster"); !strings.Contains(p.Detail, "waiting for 2 more nodes") {
+		t.Error(p.Detail)
+	}
+	var info ClusterInfo
+	if b.get("/v1/cluster").want(200).into(&info); info.Waiting == "" {
+		t.Errorf("%+v", info)
+	}
 	b.node.status = healthy
 	b.node.status.Leader = ""
 	b.get("/readyz").problem(503, "no_leader")

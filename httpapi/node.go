@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -100,8 +101,8 @@ func (a *API) ready(w *response, r *http.Request, _ *query) error {
 		return job.Errorf(job.Unavailable, "receiving_database", "this node is receiving a copy of the database: %s", progressText(st.Installing)).
 			WithHint("use another node meanwhile")
 	case st.Leader == "" && st.ClusterID == "":
-		return job.Errorf(job.Unavailable, "no_cluster", "this node belongs to no cluster yet; it waits for the other nodes").
-			WithHint("its log says whom it waits for")
+		return job.Errorf(job.Unavailable, "no_cluster", "this node belongs to no cluster yet: %s", cmp.Or(a.waiting(), "it waits for the other nodes")).
+			WithHint("start the other nodes; its log says more")
 	case st.Leader == "":
 		return job.ErrNotLeader
 	case a.draining():

@@ -226,3 +226,11 @@ func (n *network) close() {
 		n.port.Close()
 	}
 }
+
+// waiting says what this node waits for before it belongs to a cluster.
+func (s *Server) waiting() string {
+	if s.net == nil {
+		return ""
+	}
+	return s.net.founding.Waiting()
+}

@@ -119,8 +119,10 @@ func isNode(path string) error {
 	return err
 }
 
-// leaveCluster forgets the cluster.
+// leaveCluster forgets the cluster and who was in it.
 func (d *dataDir) leaveCluster() error {
-	d.id.Cluster = ""
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.id.Cluster, d.id.Peers = "", nil
 	return d.save()
 }

@@ -192,6 +192,7 @@ func New(cfg Config) (_ *Server, err error) {
 		Token:      cfg.Token,
 		Version:    cfg.Version,
 		Draining:   s.draining.Load,
+		Waiting:    s.waiting,
 		Scratch:    s.data.sub(scratchName),
 		Gatherer:   reg,
 		Registerer: reg,
