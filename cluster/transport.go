@@ -65,7 +65,9 @@ type Transport struct {
 	sending     map[uint64]*progress // by serial number
 	receiving   map[*progress]closer // with the connections
 	serial      uint64
+	beats       map[string]chan struct{} // closed when the next heartbeat has reached the node
 	interrupted bool
+	stopping    chan struct{} // closed when interrupted
 }
 
 type closer interface{ Close() error }
@@ -92,6 +94,7 @@ func NewTransport(cfg TransportConfig) *Transport {
 	t := &Transport{
 		cfg: cfg, log: cfg.Log, conns: map[closer]struct{}{}, addresses: map[string]string{},
 		sending: map[uint64]*progress{}, receiving: map[*progress]closer{},
+		beats: map[string]chan struct{}{}, stopping: make(chan struct{}),
 	}
 	t.life, t.end = context.WithCancel(context.Background())
 	t.net = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
@@ -116,11 +119,14 @@ func (t *Transport) Close() error {
 	return err
 }
 
-// Interrupt ends the sending and receiving of databases, now and from now on: raft
-// can't stop before they are through.
+// Interrupt ends what raft would wait for before it can stop, now and from now on:
+// databases on their way, and entries for nodes that can't be reached.
 func (t *Transport) Interrupt() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if !t.interrupted {
+		close(t.stopping)
+	}
 	t.interrupted = true
 	for _, p := range t.sending {
 		p.interrupt()
@@ -170,9 +176,69 @@ func (t *Transport) AppendEntriesPipeline(id raft.ServerID, addr raft.ServerAddr
 	return t.net.AppendEntriesPipeline(id, t.target(id, addr))
 }
 
-// AppendEntries implements raft.Transport.
+// AppendEntries implements raft.Transport. Entries for a node that can't be reached
+// wait until a heartbeat gets through to it: raft would try again only after a pause
+// that grows to ten seconds, and leave a node alone for that long that is back.
 func (t *Transport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	return t.net.AppendEntries(id, t.target(id, addr), req, resp)
+	send := func() error { return t.net.AppendEntries(id, t.target(id, addr), req, resp) }
+	if !isHeartbeat(req) {
+		return t.await(string(id), send)
+	}
+	err := send()
+	if err == nil {
+		t.reached(string(id))
+	}
+	return err
+}
+
+// isHeartbeat is how raft itself tells.
+func isHeartbeat(req *raft.AppendEntriesRequest) bool {
+	return req.PrevLogEntry == 0 && req.PrevLogTerm == 0 && len(req.Entries) == 0 && req.LeaderCommitIndex == 0
+}
+
+// awaitLimit is how long entries wait at most. So long raft may go on with a node that
+// has been removed meanwhile.
+const awaitLimit = 30 * time.Second
+
+// await repeats a request when the node could not be reached and then a heartbeat has
+// reached it.
+func (t *Transport) await(node string, send func() error) error {
+	var limit <-chan time.Time
+	for {
+		t.mu.Lock()
+		beat := t.beats[node]
+		if beat == nil {
+			beat = make(chan struct{})
+			t.beats[node] = beat
+		}
+		t.mu.Unlock()
+		err := send()
+		if _, ok := errors.AsType[*unreached](err); !ok {
+			return err
+		}
+		if limit == nil {
+			limit = time.After(awaitLimit)
+		}
+		select {
+		case <-beat:
+		case <-limit:
+			return err
+		case <-t.stopping:
+			return err
+		case <-t.life.Done():
+			return err
+		}
+	}
+}
+
+// reached lets requests that wait for a node try again.
+func (t *Transport) reached(node string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if beat := t.beats[node]; beat != nil {
+		close(beat)
+		delete(t.beats, node)
+	}
 }
 
 // RequestVote implements raft.Transport.

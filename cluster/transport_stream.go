@@ -76,7 +76,7 @@ func (s stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Con
 	defer cancel()
 	c, err := s.t.cfg.Dial(ctx, to.node, to.addr)
 	if err != nil {
-		return nil, err
+		return nil, &unreached{err}
 	}
 	purpose := []byte{forRequests}
 	d := &dialed{Conn: c, t: s.t, to: to}
@@ -106,6 +106,12 @@ func (s stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Con
 	}
 	return d, nil
 }
+
+// unreached says that there is no connection.
+type unreached struct{ error }
+
+// Unwrap returns why.
+func (u *unreached) Unwrap() error { return u.error }
 
 // keep remembers a connection until it is closed.
 func (t *Transport) keep(c closer) error {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -419,6 +420,79 @@ func TestTransport(t *testing.T) {
 		}
 		if got := caller.LocalAddr(); got != "n2" {
 			t.Errorf("its own address is %q", got)
+		}
+	})
+
+	bubble(t, "entries wait for a node until it is reached", func(t *testing.T) {
+		var p pipes
+		leader := p.transport(t, "n2", nil)
+		entries := &raft.AppendEntriesRequest{RPCHeader: header("n2"), Term: 1, LeaderCommitIndex: 1}
+		heartbeat := &raft.AppendEntriesRequest{RPCHeader: header("n2"), Term: 1}
+		began := time.Now()
+		if err := leader.AppendEntries("n1", "n1", entries, &raft.AppendEntriesResponse{}); err == nil || time.Since(began) != awaitLimit {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+		sent := make(chan error, 1)
+		send := func() { sent <- leader.AppendEntries("n1", "n1", entries, &raft.AppendEntriesResponse{}) }
+		began = time.Now()
+		go send()
+		synctest.Wait()
+		if err := leader.AppendEntries("n1", "n1", heartbeat, &raft.AppendEntriesResponse{}); err == nil {
+			t.Error("a heartbeat has reached nobody")
+		}
+		go answerAll(p.transport(t, "n1", nil))
+		if err := leader.AppendEntries("n1", "n1", heartbeat, &raft.AppendEntriesResponse{}); err != nil {
+			t.Error(err)
+		}
+		if err := <-sent; err != nil || time.Since(began) != 0 {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+		go func() { sent <- leader.AppendEntries("n3", "n3", entries, &raft.AppendEntriesResponse{}) }()
+		synctest.Wait()
+		leader.Interrupt()
+		leader.Interrupt()
+		if err := <-sent; err == nil || time.Since(began) != 0 {
+			t.Errorf("interrupted after %s: %v", time.Since(began), err)
+		}
+	})
+
+	bubble(t, "a node that is back catches up at once", func(t *testing.T) {
+		var p pipes
+		var founders []raft.Server
+		ids := []string{"n1", "n2", "n3"}
+		for _, id := range ids {
+			founders = append(founders, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(id), Address: raft.ServerAddress(id)})
+		}
+		nodes := map[string]*running{}
+		for _, id := range ids {
+			nodes[id] = start(t, Config{ID: id, Dir: t.TempDir(), Machine: newFake(nil), Founders: founders, Transport: p.transport(t, id, nil)})
+		}
+		leader := ""
+		for leader == "" {
+			time.Sleep(time.Millisecond)
+			for id, n := range nodes {
+				if n.IsLeader() {
+					leader = id
+				}
+			}
+		}
+		away := ids[(slices.Index(ids, leader)+1)%3]
+		if err := nodes[away].stop(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := nodes[leader].Propose(t.Context(), submit("1")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Minute)
+		cfg := nodes[away].cfg
+		cfg.Transport = p.transport(t, away, nil)
+		back := start(t, cfg)
+		began := time.Now()
+		if err := back.machine.WaitApplied(t.Context(), nodes[leader].adapter.lastCommand.Load()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it took %s of virtual time", took)
 		}
 	})
 
