@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/orrery-io/orrery/cluster/port"
 	"github.com/orrery-io/orrery/internal/obs"
 )
 
@@ -241,14 +242,17 @@ func (g *Gossip) tell(about, text string, after, interval time.Duration) bool {
 	return say
 }
 
-// tellFailure logs why an address was not joined, unless that is new: nodes that start
-// together miss each other for a moment.
+// tellFailure logs why an address was not joined: at once, but when nobody answers there
+// only after a while, because nodes that start together miss each other for a moment.
 func (g *Gossip) tellFailure(ctx context.Context, addr string, err error) {
-	interval := repeatLater
+	after, interval := time.Duration(0), repeatLater
 	if g.alive() == 0 {
 		interval = repeatSoon
 	}
-	if g.tell(addr, err.Error(), slowest*g.cfg.Retry, interval) {
+	if _, silent := errors.AsType[net.Error](err); silent || errors.Is(err, port.ErrUnreachable) {
+		after = slowest * g.cfg.Retry
+	}
+	if g.tell(addr, err.Error(), after, interval) {
 		g.log.WarnContext(ctx, "another node cannot be reached yet; this one goes on trying", obs.Addr(addr), obs.Err(err))
 	}
 }
