@@ -104,8 +104,8 @@ func (p *Port) Listener(proto string) net.Listener {
 	return nil
 }
 
-// Run accepts connections until ctx ends, closes all of them and the port, and returns
-// nil. Any other return means that the port doesn't accept any more.
+// Run accepts connections until ctx ends or the port is closed, closes all of them and
+// the port, and returns nil. Any other return means that the port doesn't accept any more.
 func (p *Port) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	var work sync.WaitGroup
@@ -124,7 +124,7 @@ func (p *Port) Run(ctx context.Context) error {
 		case err == nil:
 			pause = 0
 			p.receive(c)
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, p.isClosed():
 			return nil
 		case errors.Is(err, net.ErrClosed):
 			return err
