@@ -70,7 +70,7 @@ func (a *app) showCluster(cl *client.Cluster, now time.Time) error {
 		a.printf("cluster %s, %s, %s leads in term %d\n", name, count(len(cl.Servers), "node"), cl.Leader, cl.Term)
 	}
 	members := membersOf(cl)
-	if len(members) > 0 {
+	if len(members) > 0 && name != "" {
 		a.printf("\n")
 		if err := a.membersTable(members, now); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,13 +35,14 @@ func TestMain(m *testing.M) {
 //	exits CODE orrery ARGS...        runs a command that must end with this code
 //	until TEXT orrery ARGS...        repeats a command until its output has TEXT;
 //	                                 with ! before it, until it has not
+//	freeport NAME...                 sets variables to ports that are free
 //	let NAME REGEXP                  sets a variable to what the group in REGEXP
 //	                                 matched in the standard output of the last exec
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("..", "testdata", "cli"),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": cmdStart, "signal": cmdSignal, "halt": cmdHalt, "ends": cmdEnds, "exits": cmdExits, "until": cmdUntil, "let": cmdLet,
+			"start": cmdStart, "signal": cmdSignal, "halt": cmdHalt, "ends": cmdEnds, "exits": cmdExits, "until": cmdUntil, "let": cmdLet, "freeport": cmdFreeport,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Values[processes{}] = map[string]*process{}
@@ -74,7 +76,7 @@ func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	ts.Check(err)
 	cmd := exec.Command(path, args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "ORRERY_ADDR", "ORRERY_TOKEN", "ORRERY_CONFIG"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "ORRERY_ADDR", "ORRERY_TOKEN", "ORRERY_CONFIG", "ORRERY_JOIN", "ORRERY_BOOTSTRAP_EXPECT", "ORRERY_CLUSTER_KEY_FILE"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	return cmd
@@ -223,7 +225,7 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	defer tick.Stop()
 	for {
 		out, err := command(ts, args[1:]).CombinedOutput()
-		if err == nil && strings.Contains(string(out), args[0]) != neg {
+		if strings.Contains(string(out), args[0]) != neg && (err == nil || !neg) {
 			_, _ = ts.Stdout().Write(out)
 			return
 		}
@@ -246,4 +248,34 @@ func cmdLet(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s does not match, or has not one group:\n%s", args[1], ts.ReadFile("stdout"))
 	}
 	ts.Setenv(args[0], m[1])
+}
+
+// cmdFreeport finds ports that are free for TCP and UDP. They are released again, so
+// somebody else may take one; the range is that of short-lived sockets.
+func cmdFreeport(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: freeport NAME...")
+	}
+	var keep []io.Closer
+	defer func() {
+		for _, c := range keep {
+			_ = c.Close()
+		}
+	}()
+	for _, name := range args {
+		for {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			ts.Check(err)
+			keep = append(keep, l)
+			p, err := net.ListenPacket("udp", l.Addr().String())
+			if err != nil {
+				continue
+			}
+			keep = append(keep, p)
+			_, port, err := net.SplitHostPort(l.Addr().String())
+			ts.Check(err)
+			ts.Setenv(name, port)
+			break
+		}
+	}
 }

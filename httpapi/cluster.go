@@ -202,19 +202,22 @@ func (a *API) nodes() (Cluster, error) {
 
 // replyCluster answers with how the cluster looks from here now.
 func (a *API) replyCluster(w *response, r *http.Request) error {
-	info := clusterInfo(a.version, a.node.Status())
-	if info.ClusterID == "" {
-		info.Waiting = a.waiting()
-	}
+	var members []cluster.Member
+	var err error
 	if a.cluster != nil {
 		ctx, cancel := context.WithTimeout(r.Context(), membersTime)
 		defer cancel()
-		members, err := a.cluster.Members(ctx)
-		if err != nil {
-			info.MembersError = a.problem(r.Context(), err).Detail
-		} else {
-			info.Members = members
-		}
+		members, err = a.cluster.Members(ctx)
+	}
+	// This node is looked at last: that the leader is gone is noticed meanwhile.
+	info := clusterInfo(a.version, a.node.Status())
+	if err != nil {
+		info.MembersError = a.problem(r.Context(), err).Detail
+	} else {
+		info.Members = members
+	}
+	if info.ClusterID == "" {
+		info.Waiting = a.waiting()
 	}
 	w.index(info.Applied)
 	return a.reply(w, http.StatusOK, info)
