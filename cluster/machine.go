@@ -24,6 +24,7 @@ type adapter struct {
 	metrics *metrics
 	fail    func(error)
 	ctx     func() context.Context // of Run
+	fault   func(step string) error
 
 	broken      atomic.Bool
 	lastCommand atomic.Uint64 // index of the newest applied command
@@ -136,9 +137,15 @@ func (a *adapter) Restore(rc io.ReadCloser) error {
 func (a *adapter) restore(r *received) error {
 	release := a.snaps.supersede()
 	defer release()
+	if err := a.step("received"); err != nil {
+		return err
+	}
 	before, _ := a.machine.Applied()
 	undo, err := a.snaps.installing()
 	if err != nil {
+		return err
+	}
+	if err := a.step("announced"); err != nil {
 		return err
 	}
 	marker, err := a.machine.Install(a.ctx(), r.path, fsm.Marker{
@@ -148,6 +155,9 @@ func (a *adapter) restore(r *received) error {
 	if err != nil {
 		// The machine refuses a file before it gives up what it has.
 		return errors.Join(fmt.Errorf("install a received database: %w", err), undo())
+	}
+	if err := a.step("swapped"); err != nil {
+		return err
 	}
 	if err := a.check(r, marker, before); err != nil {
 		a.stop(err)
@@ -160,7 +170,16 @@ func (a *adapter) restore(r *received) error {
 	applied, _ := a.machine.Applied()
 	a.lastCommand.Store(applied)
 	a.metrics.installs.Inc()
-	return nil
+	return a.step("noted")
+}
+
+// step is where a test may have the node die.
+func (a *adapter) step(name string) error {
+	err := a.fault(name)
+	if err != nil {
+		a.stop(err)
+	}
+	return err
 }
 
 // check asserts what must be true of an installed database.

@@ -82,7 +82,7 @@ func New(cfg Config) (*Node, error) {
 	n.snaps.wanted = n.wanted
 	n.snaps.load()
 	n.store.trimmable, n.store.marker, n.store.position = n.snaps.trimmable, n.snaps.marker, n.snaps.position
-	n.adapter = &adapter{machine: cfg.Machine, snaps: n.snaps, metrics: n.metrics, fail: n.fail, ctx: n.runCtx}
+	n.adapter = &adapter{machine: cfg.Machine, snaps: n.snaps, metrics: n.metrics, fail: n.fail, ctx: n.runCtx, fault: cfg.fault}
 	n.proposer.metrics, n.proposer.fail = n.metrics, n.fail
 	n.forward.send = n.sendCalls
 	n.proposer.apply = func(data []byte) raft.ApplyFuture { return n.raft.Load().Apply(data, 0) }

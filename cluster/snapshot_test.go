@@ -28,7 +28,7 @@ func testSnapshots(t *testing.T) (*snapshots, *adapter, *fakeMachine) {
 		t.Fatal(err)
 	}
 	store.marker, store.trimmable, store.position = s.marker, s.trimmable, s.position
-	return s, &adapter{machine: m, snaps: s, metrics: store.metrics, fail: func(err error) { t.Error(err) }, ctx: ctx}, m
+	return s, &adapter{machine: m, snaps: s, metrics: store.metrics, fail: func(err error) { t.Error(err) }, ctx: ctx, fault: func(string) error { return nil }}, m
 }
 
 // take does what raft does for a local snapshot, up to Release.

@@ -55,9 +55,17 @@ func (n *Node) Verify(ctx context.Context) (Verification, error) {
 	v := Verification{Index: results[0].Index, Equal: true, Hashes: map[string]string{}}
 	ctx, cancel := context.WithTimeout(ctx, verifyLimit)
 	defer cancel()
+	// A node that has just begun doesn't know yet who is part of the cluster.
+	if err := n.cfg.Machine.WaitApplied(ctx, v.Index); err != nil {
+		return Verification{}, err
+	}
+	servers := n.configured()
+	if len(servers) == 0 {
+		servers = []raft.Server{{ID: raft.ServerID(n.cfg.ID)}}
+	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	for _, s := range n.configured() {
+	for _, s := range servers {
 		id := string(s.ID)
 		wg.Go(func() {
 			var h string
@@ -108,11 +116,11 @@ func (n *Node) judge(ctx context.Context, v *Verification) {
 	}
 }
 
-// configured are the servers of the cluster as this node knows them.
+// configured are the servers of the cluster as of what is applied here.
 func (n *Node) configured() []raft.Server {
-	r := n.raft.Load()
-	if r == nil {
+	_, conf := n.cfg.Machine.Configuration()
+	if conf == nil {
 		return nil
 	}
-	return r.GetConfiguration().Configuration().Servers
+	return raft.DecodeConfiguration(conf).Servers
 }
