@@ -85,6 +85,7 @@ func (n *Node) handOver(ctx context.Context, r *raft.Raft, led <-chan struct{}) 
 	if !n.proposer.settle(ctx) {
 		return
 	}
+	pause := firstPause
 	for ctx.Err() == nil && r.State() == raft.Leader {
 		heir, ok := n.heir(ctx, r)
 		if !ok {
@@ -102,11 +103,14 @@ func (n *Node) handOver(ctx context.Context, r *raft.Raft, led <-chan struct{}) 
 			return
 		}
 		if err != nil {
-			n.log.Warn("the leadership could not be handed over, trying again", obs.Err(err))
+			if pause == firstPause {
+				n.log.Warn("the leadership could not be handed over, trying again", obs.Node(string(heir.ID)), obs.Err(err))
+			}
 			select {
-			case <-time.After(firstPause):
+			case <-time.After(pause):
 			case <-ctx.Done():
 			}
+			pause = min(2*pause, longestPause)
 		}
 	}
 	for {
