@@ -18,10 +18,11 @@ type guard struct {
 	raft.Transport
 	node *Node
 	rpcs chan raft.RPC // to raft; no capacity, so that nothing waits here
+	told chan raft.RPC // from inject; capacity 1: raft's own messages come anyway
 }
 
 func newGuard(n *Node) *guard {
-	return &guard{Transport: n.cfg.Transport, node: n, rpcs: make(chan raft.RPC)}
+	return &guard{Transport: n.cfg.Transport, node: n, rpcs: make(chan raft.RPC), told: make(chan raft.RPC, 1)}
 }
 
 var (
@@ -38,6 +39,7 @@ func (g *guard) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case rpc = <-from:
+		case rpc = <-g.told:
 		}
 		if g.refuse(rpc) {
 			continue
@@ -47,6 +49,15 @@ func (g *guard) run(ctx context.Context) {
 			return
 		case g.rpcs <- rpc:
 		}
+	}
+}
+
+// inject gives raft a message that nobody waits for. It is dropped when the one before
+// is still there.
+func (g *guard) inject(command any) {
+	select {
+	case g.told <- raft.RPC{Command: command, RespChan: make(chan raft.RPCResponse, 1)}:
+	default:
 	}
 }
 

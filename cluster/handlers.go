@@ -10,6 +10,7 @@ func (n *Node) Handlers() map[string]Handler {
 	maps.Copy(all, n.memberHandlers())
 	maps.Copy(all, n.proposeHandlers())
 	maps.Copy(all, n.readHandlers())
+	maps.Copy(all, n.noticeHandlers())
 	maps.Copy(all, n.restoreHandlers())
 	maps.Copy(all, n.hashHandlers())
 	return all

@@ -81,9 +81,10 @@ type logStore struct {
 	// trimmable is the highest index that may be deleted because it is in the
 	// database, on disk, and nobody needs it. applied and marker are the machine's.
 	trimmable, applied, marker func() uint64
-	position                   func() position // the marker's
-	fail                       func(error)     // ends the node
-	hang                       func(error)     // ends the node without waiting for the disk
+	position                   func() position   // the marker's
+	stored                     func(last uint64) // called after each write, on the goroutine of raft that wrote; nil does nothing
+	fail                       func(error)       // ends the node
+	hang                       func(error)       // ends the node without waiting for the disk
 
 	running atomic.Bool  // raft runs: its goroutines may be ended
 	written atomic.Int64 // bytes and
@@ -174,6 +175,9 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	}
 	s.written.Add(size)
 	s.entries.Add(int64(len(logs)))
+	if s.stored != nil {
+		s.stored(logs[len(logs)-1].Index)
+	}
 	return nil
 }
 

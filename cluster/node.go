@@ -39,6 +39,7 @@ type Node struct {
 	leaders  *leadership
 	forward  *forwarder
 	reads    *reads
+	notices  *notices
 	phase    atomic.Int32    // of stopping
 	guests   sync.WaitGroup  // calls that another node answers
 	dead     context.Context //nolint:containedctx // the life of the node itself: ends with fail
@@ -67,7 +68,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With(obs.Node(cfg.ID)), clock: &clock{}, transport: cfg.Transport, changing: make(chan struct{}, 1),
-		leaders: newLeadership(), forward: newForwarder(cfg), reads: newReads(),
+		leaders: newLeadership(), forward: newForwarder(cfg), reads: newReads(), notices: newNotices(),
 		hung: make(chan struct{}), restores: make(chan *restoration), over: make(chan struct{}),
 	}
 	n.dead, n.fail = context.WithCancelCause(context.Background())
@@ -84,6 +85,7 @@ func New(cfg Config) (*Node, error) {
 	n.store.trimmable, n.store.marker, n.store.position = n.snaps.trimmable, n.snaps.marker, n.snaps.position
 	n.adapter = &adapter{machine: cfg.Machine, snaps: n.snaps, metrics: n.metrics, fail: n.fail, ctx: n.runCtx, fault: cfg.fault}
 	n.proposer.metrics, n.proposer.fail = n.metrics, n.fail
+	n.proposer.committed, n.store.stored = n.notices.committed, n.noticed
 	n.forward.send = n.sendCalls
 	n.proposer.apply = func(data []byte) raft.ApplyFuture { return n.raft.Load().Apply(data, 0) }
 	if n.transport == nil {

@@ -40,6 +40,8 @@ type proposer struct {
 	queue   *queue
 	apply   func(data []byte) raft.ApplyFuture
 	fail    func(error)
+	// committed is called after each entry that was recorded; it must not wait.
+	committed func()
 
 	calls    sync.Pool
 	free     chan *entry // capacity depth+1: one being filled, the others in flight
@@ -184,6 +186,9 @@ func (p *proposer) complete() {
 		p.mu.Unlock()
 		if ok {
 			p.answer(e, results, err)
+		}
+		if err == nil && p.committed != nil {
+			p.committed()
 		}
 	}
 }

@@ -88,6 +88,9 @@ func (n *Node) run(ctx context.Context) error {
 	defer endLate()
 	work.Go(func() { n.answerReads(late, r) })
 	work.Go(func() { n.watchLeader(late, r) })
+	if n.cfg.Peers != nil {
+		work.Go(func() { n.notify(late, r) })
+	}
 	n.electAlone(r)
 
 	<-ctx.Done()

@@ -42,6 +42,25 @@ func TestForward(t *testing.T) {
 		c.Agree()
 	})
 
+	run("nobody waits for raft to tell what is committed", func(t *testing.T) {
+		c := Start(t, Config{})
+		c.Net.SetAll(Way{Delay: time.Millisecond})
+		l, began := c.Leader(), time.Now()
+		for _, f := range c.Followers() {
+			for range 10 {
+				c.Record(f, Submit("1", ""))
+				c.Record(l, Submit("2", ""))
+				index, err := f.ReadIndex(t.Context())
+				if applied, _ := l.Memory.Applied(); err != nil || index != applied {
+					t.Errorf("ReadIndex = %d, %v; the leader has applied %d", index, err, applied)
+				}
+			}
+		}
+		if took := time.Since(began); took > 400*time.Millisecond { // virtual; raft alone takes 100 ms each time
+			t.Errorf("20 writes and reads took %s", took)
+		}
+	})
+
 	run("many callers share few requests, and each gets its own results", func(t *testing.T) {
 		c := Start(t, Config{})
 		f := c.Followers()[0]
