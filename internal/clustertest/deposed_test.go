@@ -22,8 +22,8 @@ func testDeposedLeader(t *testing.T) {
 		cfg.LeaseTimeout = 500 * time.Millisecond
 	}})
 	both := 0
-	h.under(1, 40, 12, func(*rand.Rand) {
-		for range 4 {
+	h.under(1, 24, 12, func(*rand.Rand) {
+		for range 2 {
 			l := h.c.Leader()
 			others := h.c.Followers()
 			for _, f := range others {

@@ -18,7 +18,7 @@ import (
 // TestPartitions lets chance do everything to the network that it can do, and some
 // nodes die of it. ORRERY_TEST_SEEDS says how often.
 func TestPartitions(t *testing.T) {
-	seeds := uint64(2)
+	seeds := uint64(1)
 	if n, err := strconv.ParseUint(os.Getenv("ORRERY_TEST_SEEDS"), 10, 32); err == nil {
 		seeds = n
 	}
@@ -36,7 +36,7 @@ func partitions(t *testing.T, nodes int, seed uint64) {
 	h.start(Config{Nodes: nodes, Seed: seed, Log: slog.New(slog.DiscardHandler)})
 	h.c.Leader()
 	h.under(seed, 4, 4, func(r *rand.Rand) {
-		for end := time.Now().Add(40 * time.Second); time.Now().Before(end); {
+		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
 			trouble(h.c, r)
 			time.Sleep(time.Duration(r.IntN(1500)) * time.Millisecond)
 		}
@@ -119,7 +119,7 @@ func testRollingRestart(t *testing.T) {
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	calls, again := 0, 0
-	for client := range 16 {
+	for client := range 9 {
 		all.Go(func() {
 			at := client % 3
 			for i := 0; ctx.Err() == nil; i++ {
@@ -138,11 +138,11 @@ func testRollingRestart(t *testing.T) {
 				mu.Lock()
 				calls++
 				mu.Unlock()
-				time.Sleep(time.Millisecond)
+				time.Sleep(2 * time.Millisecond)
 			}
 		})
 	}
-	for round := range 2 {
+	for round := range 1 {
 		for i, n := range c.Nodes {
 			began := time.Now()
 			if err := n.Stop(); err != nil {
