@@ -71,6 +71,9 @@ func (n *Node) admit(ctx context.Context, j Joining) (Admission, error) {
 		return Admission{}, err
 	}
 	defer release()
+	if !n.IsLeader() {
+		return Admission{}, n.refusal() // what the one before has written may be gone with the term
+	}
 	s, member := find(servers(r), j.ID)
 	switch {
 	case member && s.Address == j.Address:

@@ -69,7 +69,7 @@ func (t *told) again(msg string) (left int, ok bool) {
 var aboutOthers = []string{
 	"failed to appendEntries to", "failed to heartbeat to", "failed to pipeline appendEntries",
 	"failed to start pipeline replication to", "failed to make requestVote RPC", "failed to contact",
-	"failed to send snapshot to", "failed to install snapshot",
+	"failed to send snapshot to", "failed to install snapshot", "failed to open snapshot", "failed to get log",
 }
 
 // whom are the keys of arguments that name another node.

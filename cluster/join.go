@@ -137,7 +137,7 @@ func (b *belonging) announce(ctx context.Context, why string) error {
 			b.next = time.Now().Add(admittedPause)
 			return nil
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // this node stops
 		}
 		if fatal := b.fatal(j, err); fatal != nil {
 			return fatal

@@ -20,7 +20,7 @@ const seedsEnv = "ORRERY_TEST_SEEDS"
 // and looks whether the cluster finds together again, with everything that it has
 // acknowledged.
 func TestMembersAtRandom(t *testing.T) {
-	seeds, first := 6, 1
+	seeds, first := 4, 1
 	if s := os.Getenv(seedsEnv); s != "" {
 		if _, err := fmt.Sscanf(s+":1", "%d:%d", &seeds, &first); err != nil {
 			t.Fatal(err)
