@@ -33,7 +33,7 @@ func (o *options) defaults() error {
 		nodes    int
 		duration time.Duration
 	}
-	sizes := map[string]size{"quick": {3, 75 * time.Second}, "soak": {3, 20 * time.Minute}, "failover": {3, time.Hour}, "single": {1, 60 * time.Second}}
+	sizes := map[string]size{"quick": {3, 110 * time.Second}, "soak": {3, 20 * time.Minute}, "failover": {3, time.Hour}, "single": {1, 60 * time.Second}}
 	s, ok := sizes[o.mode]
 	if !ok {
 		return fmt.Errorf("-chaos=%s: it must be quick, soak, failover or single", o.mode)
