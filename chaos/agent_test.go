@@ -25,6 +25,7 @@ type agentSetup struct {
 	Addrs    []string `json:"addrs"`
 	Record   string   `json:"record"` // file for what it executes
 	Resource string   `json:"resource"`
+	Token    string   `json:"token"`
 	Slots    int      `json:"slots"`
 }
 
@@ -102,7 +103,7 @@ func runAgent(ctx context.Context) error {
 	defer f.Close()
 	rec := &recorder{f: f, name: s.ID}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	a, err := agent.New(agent.Config{Addrs: s.Addrs, ID: s.ID, Slots: s.Slots, Log: log, DrainTimeout: 5 * time.Second})
+	a, err := agent.New(agent.Config{Addrs: s.Addrs, ID: s.ID, Token: s.Token, Slots: s.Slots, Log: log, DrainTimeout: 5 * time.Second})
 	if err != nil {
 		return err
 	}
@@ -191,7 +192,7 @@ type resource struct {
 }
 
 func newResource() (*resource, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "0.0.0.0:0") // agents may come from other namespaces
 	if err != nil {
 		return nil, err
 	}
@@ -246,6 +247,7 @@ func (r *resource) answer(c net.Conn) {
 type worker struct {
 	setup agentSetup
 	log   string
+	space *os.File
 
 	mu     sync.Mutex
 	proc   *process
@@ -255,12 +257,23 @@ type worker struct {
 // interval is a time on the monotonic clock, in nanoseconds.
 type interval struct{ from, to int64 }
 
-func newWorker(room string, i, slots int, resource string, addrs []string) *worker {
+func newWorker(c *cluster, i, slots int, resource int, addrs []string) (*worker, error) {
 	id := "a" + strconv.Itoa(i+1)
-	return &worker{
-		log:   filepath.Join(room, id+".log"),
-		setup: agentSetup{ID: id, Addrs: addrs, Record: filepath.Join(room, id+".executions.jsonl"), Resource: resource, Slots: slots},
+	w := &worker{
+		log: filepath.Join(c.room, id+".log"),
+		setup: agentSetup{
+			ID: id, Addrs: addrs, Record: filepath.Join(c.room, id+".executions.jsonl"),
+			Resource: loopback(resource), Slots: slots, Token: token,
+		},
 	}
+	if s := c.net.spaces; s != nil {
+		if err := s.add(id); err != nil {
+			return nil, err
+		}
+		w.space = s.fds[id]
+		w.setup.Resource = fmt.Sprintf("%s:%d", routerFor(id), resource)
+	}
+	return w, nil
 }
 
 func (w *worker) start() error {
@@ -268,7 +281,7 @@ func (w *worker) start() error {
 	if err != nil {
 		return err
 	}
-	p, err := spawn(w.setup.ID, w.log, []string{roleEnv + "=agent", agentEnv + "=" + string(text)}, os.Args[0])
+	p, err := spawn(w.space, w.setup.ID, w.log, []string{roleEnv + "=agent", agentEnv + "=" + string(text)}, os.Args[0])
 	if err != nil {
 		return err
 	}

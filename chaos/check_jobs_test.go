@@ -41,7 +41,7 @@ func (e *env) drain(ctx context.Context) time.Duration {
 
 // list returns the jobs that a node has, asked directly and linearizably.
 func (e *env) list(ctx context.Context, n *node, f client.Filter) ([]*job.Job, error) {
-	c, err := client.New(client.Config{Addr: n.http})
+	c, err := client.New(client.Config{Token: token, Addr: n.http})
 	if err != nil {
 		return nil, err
 	}

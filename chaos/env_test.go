@@ -25,6 +25,7 @@ type options struct {
 	only     []string
 	binary   string
 	keep     string
+	network  string // proxies, spaces (network namespaces), or either by the seed
 	lease    time.Duration
 }
 
@@ -48,6 +49,12 @@ func (o *options) defaults() error {
 		return errors.New("-binary is missing; scripts/chaos.sh builds it")
 	}
 	o.lease = 3 * time.Second
+	switch {
+	case o.network == "" && (o.seed%2 == 1 || o.nodes == 1):
+		o.network = "proxies"
+	case o.network != "" && o.network != "proxies" && o.network != "spaces":
+		return fmt.Errorf("-net=%s: it must be proxies or spaces", o.network)
+	}
 	return nil
 }
 
@@ -201,7 +208,7 @@ func (e *env) probe(ctx context.Context, limit time.Duration) (time.Duration, er
 	r := rand.New(rand.NewPCG(e.seed, uint64(since())))
 	var last error
 	for time.Since(start) < 4*limit && ctx.Err() == nil {
-		c, err := client.New(client.Config{Addrs: e.addrs(r), Timeout: time.Second})
+		c, err := client.New(client.Config{Token: token, Addrs: e.addrs(r), Timeout: time.Second})
 		if err != nil {
 			return 0, err
 		}
@@ -236,6 +243,9 @@ func (e *env) recovered(ctx context.Context, after string) error {
 		}
 	}
 	e.net.heal()
+	if err := e.net.failed; err != nil {
+		return err
+	}
 	if err := e.startAll(); err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ func clusterFaults() []fault {
 	return []fault{
 		{name: "rolling-restart", hold: time.Second, nodes: 3, run: rolling},
 		{name: "transfer", hold: 200 * time.Millisecond, nodes: 3, run: func(ctx context.Context, e *env, r *rand.Rand, hold time.Duration) error {
-			c, err := client.New(client.Config{Addrs: e.addrs(r)})
+			c, err := client.New(client.Config{Token: token, Addrs: e.addrs(r)})
 			if err != nil {
 				return err
 			}
@@ -98,7 +98,7 @@ func (e *env) behind(ctx context.Context, r *rand.Rand, hold time.Duration) (*no
 			continue
 		}
 		for range 2 { // what trails the first marker goes with the second
-			c, err := client.New(client.Config{Addr: o.http})
+			c, err := client.New(client.Config{Token: token, Addr: o.http})
 			if err != nil {
 				return nil, err
 			}
@@ -169,7 +169,7 @@ func (e *env) replace(ctx context.Context, n *node, id string) error {
 	r := rand.New(rand.NewPCG(e.seed, uint64(n.generation)))
 	var last error
 	for range 20 {
-		c, err := client.New(client.Config{Addrs: e.addrs(r)})
+		c, err := client.New(client.Config{Token: token, Addrs: e.addrs(r)})
 		if err != nil {
 			return err
 		}
@@ -210,7 +210,7 @@ func (e *env) equal(ctx context.Context, n *node, what string) error {
 		return err
 	}
 	r := rand.New(rand.NewPCG(e.seed, 3))
-	c, err := client.New(client.Config{Addrs: e.addrs(r)})
+	c, err := client.New(client.Config{Token: token, Addrs: e.addrs(r)})
 	if err != nil {
 		return err
 	}

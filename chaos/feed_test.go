@@ -65,7 +65,7 @@ func (l *listener) follow(ctx context.Context, seed uint64) {
 
 // feedOf reads all that a node has of the feed, directly.
 func feedOf(ctx context.Context, n *node) ([]job.Event, error) {
-	c, err := client.New(client.Config{Addr: n.http, Timeout: 30 * time.Second})
+	c, err := client.New(client.Config{Token: token, Addr: n.http, Timeout: 30 * time.Second})
 	if err != nil {
 		return nil, err
 	}

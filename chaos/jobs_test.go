@@ -38,7 +38,7 @@ func newJobLoad(addrs []string, pause time.Duration) *jobLoad {
 func (l *jobLoad) client(r *rand.Rand) *client.Client {
 	addrs := append([]string(nil), l.addrs...)
 	r.Shuffle(len(addrs), func(i, k int) { addrs[i], addrs[k] = addrs[k], addrs[i] })
-	c, err := client.New(client.Config{Addrs: addrs, Timeout: 10 * time.Second})
+	c, err := client.New(client.Config{Token: token, Addrs: addrs, Timeout: 10 * time.Second})
 	if err != nil {
 		panic(err)
 	}
@@ -71,8 +71,8 @@ func (l *jobLoad) one(ctx context.Context, c *client.Client, r *rand.Rand, token
 	switch k := r.IntN(100); {
 	case k < 10:
 		w.Kind, w.Steps = "slow", 10+r.IntN(60)
-	case k < 14:
-		w.Kind, w.Steps = stubborn, 20+r.IntN(40)
+	case k < 12:
+		w.Kind, w.Steps = stubborn, 60+r.IntN(120)
 	case k < 20:
 		w.Kind = "flaky"
 	case k < 25:

@@ -23,6 +23,7 @@ var (
 	flagFaults   = flag.String("faults", "", "only these faults, divided by commas")
 	flagNodes    = flag.Int("nodes", 0, "how many nodes; 0 is the mode's own")
 	flagKills    = flag.Int("kills", 30, "how many leaders the mode failover kills")
+	flagNet      = flag.String("net", "", "what lies between nodes: proxies or spaces (network namespaces); empty chooses by the seed")
 	flagRoom     = flag.String("room", "", "folder for the nodes' data and logs; empty is a new one below the temporary folder")
 )
 
@@ -98,7 +99,7 @@ func TestChaos(t *testing.T) {
 	if *flagFaults != "" {
 		only = strings.Split(*flagFaults, ",")
 	}
-	opts := options{mode: *flagMode, seed: seed, duration: *flagDuration, nodes: *flagNodes, kills: *flagKills, only: only, binary: *flagBinary, keep: *flagKeep}
+	opts := options{mode: *flagMode, seed: seed, duration: *flagDuration, nodes: *flagNodes, kills: *flagKills, only: only, binary: *flagBinary, keep: *flagKeep, network: *flagNet}
 	if err := opts.defaults(); err != nil {
 		t.Fatal(err)
 	}

@@ -23,8 +23,10 @@ type node struct {
 	// reach it.
 	http, cluster       string
 	viaHTTP, viaCluster string
-	clock               string // file with what the proposer's clock is ahead
-	generation          int    // of its data folder: grows when it is replaced
+	forAgents           string   // like viaHTTP, as agents see it
+	space               *os.File // its network namespace, nil for none
+	clock               string   // file with what the proposer's clock is ahead
+	generation          int      // of its data folder: grows when it is replaced
 
 	mu   sync.Mutex
 	proc *process
@@ -48,6 +50,7 @@ type cluster struct {
 	binary   string
 	lease    time.Duration
 	key      string // file
+	token    string // file
 	clusters *http.Client
 }
 
@@ -55,6 +58,7 @@ type cluster struct {
 func (c *cluster) start(n *node) error {
 	argv := []string{
 		c.binary, "server", "--data", n.data(), "--http", n.http, "--lease", c.lease.String(), "--log-level", "info",
+		"--token-file", c.token,
 	}
 	if len(c.nodes) > 1 {
 		var join []string
@@ -63,11 +67,11 @@ func (c *cluster) start(n *node) error {
 				join = append(join, o.viaCluster)
 			}
 		}
-		argv = append(argv, "--http-advertise", "http://"+n.viaHTTP, "--cluster", n.cluster, "--advertise", n.viaCluster,
+		argv = append(argv, "--http-advertise", "http://"+n.forAgents, "--cluster", n.cluster, "--advertise", n.viaCluster,
 			"--join", strings.Join(join, ","), "--bootstrap-expect", strconv.Itoa(len(c.nodes)), "--cluster-key-file", c.key,
 			"--snapshot-threshold", "262144")
 	}
-	p, err := spawn(n.name, n.log, []string{"ORRERY_CHAOS_CLOCK=" + n.clock}, argv...)
+	p, err := spawn(n.space, n.name, n.log, []string{"ORRERY_CHAOS_CLOCK=" + n.clock}, argv...)
 	if err != nil {
 		return err
 	}
@@ -78,29 +82,21 @@ func (c *cluster) start(n *node) error {
 }
 
 // newCluster prepares n nodes. None is started.
-func newCluster(ctx context.Context, room, binary string, n int, lease time.Duration) (*cluster, error) {
-	c := &cluster{room: room, net: newNetwork(), binary: binary, lease: lease, key: filepath.Join(room, "cluster.key")}
+func newCluster(ctx context.Context, room, binary string, n int, lease time.Duration, s *spaces) (*cluster, error) {
+	c := &cluster{room: room, net: newNetwork(), binary: binary, lease: lease, key: filepath.Join(room, "cluster.key"), token: filepath.Join(room, "token")}
+	c.net.spaces = s
 	c.clusters = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}, Timeout: 3 * time.Second}
+	if err := os.WriteFile(c.token, []byte(token+"\n"), 0o600); err != nil {
+		return nil, err
+	}
 	for i := range n {
 		name := "n" + strconv.Itoa(i+1)
 		d, err := newDisk(room, name)
 		if err != nil {
 			return nil, err
 		}
-		hp, err := freePort()
-		if err != nil {
-			return nil, err
-		}
-		cp, err := freePort()
-		if err != nil {
-			return nil, err
-		}
-		x := &node{name: name, disk: d, log: filepath.Join(room, name+".log"), http: loopback(hp), cluster: loopback(cp), clock: filepath.Join(room, name+".clock")}
-		c.net.owns(cp, name)
-		if x.viaHTTP, err = c.net.serve(name, x.http); err != nil {
-			return nil, err
-		}
-		if x.viaCluster, err = c.net.serveBoth(name, x.cluster); err != nil {
+		x := &node{name: name, disk: d, log: filepath.Join(room, name+".log"), clock: filepath.Join(room, name+".clock")}
+		if err := c.connect(x); err != nil {
 			return nil, err
 		}
 		c.nodes = append(c.nodes, x)
@@ -113,8 +109,41 @@ func newCluster(ctx context.Context, room, binary string, n int, lease time.Dura
 	return c, nil
 }
 
+// connect gives a node its place in the network.
+func (c *cluster) connect(x *node) (err error) {
+	if s := c.net.spaces; s != nil {
+		if err := s.add(x.name); err != nil {
+			return err
+		}
+		x.space = s.fds[x.name]
+		x.http, x.cluster = addressOf(x.name)+":7700", addressOf(x.name)+":7701"
+		x.forAgents, x.viaCluster = x.http, x.cluster
+		x.viaHTTP, err = c.net.serve(x.name, x.http)
+		return err
+	}
+	hp, err := freePort()
+	if err != nil {
+		return err
+	}
+	cp, err := freePort()
+	if err != nil {
+		return err
+	}
+	x.http, x.cluster = loopback(hp), loopback(cp)
+	c.net.owns(cp, x.name)
+	if x.viaHTTP, err = c.net.serve(x.name, x.http); err != nil {
+		return err
+	}
+	x.forAgents = x.viaHTTP
+	x.viaCluster, err = c.net.serveBoth(x.name, x.cluster)
+	return err
+}
+
+// token is what all requests carry: a node that is not on loopback wants one.
+const token = "a-word-for-the-chaos-suite"
+
 func (c *cluster) makeKey(ctx context.Context) error {
-	p, err := spawn("key", c.key, nil, c.binary, "cluster", "key")
+	p, err := spawn(nil, "key", c.key, nil, c.binary, "cluster", "key")
 	if err != nil {
 		return err
 	}
@@ -163,6 +192,7 @@ func (c *cluster) direct(ctx context.Context, n *node, method, path string, out 
 	if err != nil {
 		return err
 	}
+	req.Header.Set("Authorization", "Bearer "+token)
 	resp, err := c.clusters.Do(req)
 	if err != nil {
 		return err

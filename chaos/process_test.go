@@ -18,8 +18,8 @@ type process struct {
 	began  time.Time
 }
 
-// spawn starts a program whose output goes to the end of a file.
-func spawn(name, log string, env []string, argv ...string) (*process, error) {
+// spawn starts a program in a network namespace (nil: this one's) whose output goes to the end of a file.
+func spawn(ns *os.File, name, log string, env []string, argv ...string) (*process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -30,7 +30,7 @@ func spawn(name, log string, env []string, argv ...string) (*process, error) {
 	p.cmd = exec.Command(argv[0], argv[1:]...)
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
-	if err := p.cmd.Start(); err != nil {
+	if err := startIn(ns, p.cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	processes.add(name, p.pid())

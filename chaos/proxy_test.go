@@ -16,7 +16,8 @@ const clients = "clients"
 // link is one direction between two parties: a node, an agent, the clients.
 type link struct{ from, to string }
 
-// network is what lies between all parties. Each service is reached through a
+// network is what lies between all parties. Nodes and agents have namespaces of their
+// own (spaces), or meet through proxies like the clients always do. Each service is reached through a
 // proxy of its own, which knows who connects: by the process that owns the socket
 // (TCP), or by the port that the packet comes from (UDP). So each direction of each
 // pair can be cut on its own. What is sent over a cut TCP connection waits, as for
@@ -31,7 +32,8 @@ type network struct {
 	closers []io.Closer
 	done    chan struct{}
 	wg      sync.WaitGroup
-	lost    int // packets and connections, for the report
+	spaces  *spaces // what nodes and agents have among themselves; nil: proxies too
+	failed  error   // of spaces
 }
 
 func newNetwork() *network {
@@ -39,6 +41,14 @@ func newNetwork() *network {
 		cut: map[link]bool{}, cutUDP: map[link]bool{}, silent: map[link]bool{},
 		changed: make(chan struct{}), ports: map[int]string{}, done: make(chan struct{}),
 	}
+}
+
+// kind says what the network is made of.
+func (n *network) kind() string {
+	if n.spaces != nil {
+		return "namespaces"
+	}
+	return "proxies"
 }
 
 func (n *network) close() {
@@ -63,6 +73,11 @@ func (n *network) change(f func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	f()
+	if n.spaces != nil {
+		if err := n.spaces.apply(n.cut, n.cutUDP); err != nil && n.failed == nil {
+			n.failed = err
+		}
+	}
 	close(n.changed)
 	n.changed = make(chan struct{})
 }
@@ -256,9 +271,6 @@ func (n *network) packets(u net.PacketConn, to, target string) {
 		n.mu.Lock()
 		from := n.ports[src.(*net.UDPAddr).Port]
 		drop := n.cut[link{from, to}] || n.cutUDP[link{from, to}]
-		if drop {
-			n.lost++
-		}
 		n.mu.Unlock()
 		if drop {
 			continue

@@ -118,6 +118,7 @@ func (g *registers) try(ctx context.Context, node int, method, path, request str
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	req.Header.Set("Authorization", "Bearer "+token)
 	resp, err := g.http.Do(req)
 	if err != nil {
 		return answer{err: err}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -36,7 +37,7 @@ func run(t *testing.T, o options) {
 	if o.mode != "failover" {
 		plan = schedule(o, can)
 	}
-	e.say("mode %s, seed %d, %d nodes, %d faults, folder %s", o.mode, o.seed, o.nodes, len(plan), e.room)
+	e.say("mode %s, seed %d, %d nodes, %d faults, network of %s, folder %s", o.mode, o.seed, o.nodes, len(plan), e.net.kind(), e.room)
 	if len(left) > 0 {
 		e.say("left out: %s", strings.Join(left, ", "))
 	}
@@ -93,17 +94,30 @@ func prepare(t *testing.T, o options) *env {
 	if e.res, err = newResource(); err != nil {
 		t.Fatal(err)
 	}
-	if e.cluster, err = newCluster(t.Context(), room, o.binary, o.nodes, o.lease); err != nil {
+	var s *spaces
+	if o.network != "proxies" {
+		if s, err = newSpaces(); err != nil && o.network == "spaces" {
+			t.Fatalf("no network namespaces: %v", err)
+		} else if err != nil {
+			e.say("SKIPPED: network namespaces (%v); proxies instead", err)
+		}
+	}
+	if e.cluster, err = newCluster(t.Context(), room, o.binary, o.nodes, o.lease, s); err != nil {
 		t.Fatal(err)
 	}
 	e.nodes, e.net = e.cluster.nodes, e.cluster.net
-	var addrs []string
+	var addrs, forAgents []string
 	for _, n := range e.nodes {
 		addrs = append(addrs, "http://"+n.viaHTTP)
+		forAgents = append(forAgents, "http://"+n.forAgents)
 	}
 	for i := range 3 {
-		own := slices.Concat(addrs[i%len(addrs):], addrs[:i%len(addrs)])
-		e.workers = append(e.workers, newWorker(room, i, 8, e.res.l.Addr().String(), own))
+		first := i % len(forAgents)
+		w, err := newWorker(e.cluster, i, 8, e.res.l.Addr().(*net.TCPAddr).Port, slices.Concat(forAgents[first:], forAgents[:first]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.workers = append(e.workers, w)
 	}
 	pause := 60 * time.Millisecond
 	if o.mode == "soak" {
@@ -275,7 +289,7 @@ func (e *env) stamps() (out []stamp, err error) {
 
 // verify lets the nodes compare their rows.
 func (e *env) verify(ctx context.Context) {
-	c, err := client.New(client.Config{Addr: e.nodes[0].http})
+	c, err := client.New(client.Config{Token: token, Addr: e.nodes[0].http})
 	if err != nil {
 		e.found.violated(4, "%v", err)
 		return

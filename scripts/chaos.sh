@@ -11,6 +11,7 @@
 #
 #   --seed N          the schedule of a run before (it is printed, red or green)
 #   --faults A,B      only these
+#   --net NAME        proxies, or spaces (network namespaces, as root); by the seed otherwise
 #   --duration D      how long faults go on
 #   --keep FOLDER     for the history of a failed run (chaos-history)
 #   --tags LIST       build tags of the program, besides chaos
@@ -22,7 +23,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-mode=quick seed=0 duration=0 kills=30 faults= keep=chaos-history tags= program=
+mode=quick seed=0 duration=0 kills=30 faults= net= keep=chaos-history tags= program=
 while (($# > 0)); do
 	case "$1" in
 	--quick) mode=quick ;;
@@ -31,12 +32,13 @@ while (($# > 0)); do
 	--failover) mode=failover kills=$2 && shift ;;
 	--seed) seed=$2 && shift ;;
 	--faults) faults=$2 && shift ;;
+	--net) net=$2 && shift ;;
 	--duration) duration=$2 && shift ;;
 	--keep) keep=$2 && shift ;;
 	--tags) tags=,$2 && shift ;;
 	--program) program=$2 && shift ;;
 	-h | --help)
-		sed -n '3,22s/^# \{0,1\}//p' scripts/chaos.sh
+		sed -n '3,23s/^# \{0,1\}//p' scripts/chaos.sh
 		exit 0
 		;;
 	*)
@@ -62,6 +64,6 @@ keep=$(cd "$keep" && pwd)
 cd "$tmp"
 status=0
 "$tmp/chaos.test" -test.run '^TestChaos$' -test.timeout 4h -chaos "$mode" -seed "$seed" -duration "$duration" \
-	-kills "$kills" -faults "$faults" -binary "$program" -keep "$keep" -room "$tmp/room" || status=$?
+	-kills "$kills" -faults "$faults" -net "$net" -binary "$program" -keep "$keep" -room "$tmp/room" || status=$?
 rmdir --ignore-fail-on-non-empty "$keep" 2>/dev/null || true
 exit $status
