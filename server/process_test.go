@@ -11,7 +11,9 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -29,6 +31,14 @@ const (
 	idEnv   = "ORRERY_TEST_AGENT"
 	// leaseEnv is the node's lease; testLease when it is not set.
 	leaseEnv = "ORRERY_TEST_LEASE"
+	// These make the node one of several: its cluster port, how many begin, whom to
+	// join, and the key.
+	clusterEnv = "ORRERY_TEST_CLUSTER"
+	expectEnv  = "ORRERY_TEST_EXPECT"
+	joinEnv    = "ORRERY_TEST_JOIN"
+	keyEnv     = "ORRERY_TEST_KEY"
+	// levelEnv is from where on the node logs; warnings when it is not set.
+	levelEnv = "ORRERY_TEST_LEVEL"
 )
 
 // patience bounds every wait for another process. It is far longer than anything
@@ -61,13 +71,31 @@ func childNode(ctx context.Context) error {
 			return err
 		}
 	}
-	s, err := New(Config{
+	level := slog.LevelWarn
+	if text := os.Getenv(levelEnv); text != "" {
+		if err := level.UnmarshalText([]byte(text)); err != nil {
+			return err
+		}
+	}
+	cfg := Config{
 		Data:    os.Getenv(dataEnv),
 		HTTP:    os.Getenv(httpEnv),
+		Cluster: os.Getenv(clusterEnv),
+		KeyFile: os.Getenv(keyEnv),
 		Version: "test",
 		Lease:   lease,
-		Log:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
-	})
+		Log:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+	}
+	if text := os.Getenv(joinEnv); text != "" {
+		cfg.Join = strings.Split(text, ",")
+	}
+	if text := os.Getenv(expectEnv); text != "" {
+		var err error
+		if cfg.BootstrapExpect, err = strconv.Atoi(text); err != nil {
+			return err
+		}
+	}
+	s, err := New(cfg)
 	if err != nil {
 		return err
 	}
@@ -121,8 +149,30 @@ type child struct {
 	// exited is closed once the process is gone; err is how.
 	exited chan struct{}
 	err    error
-	stderr *strings.Builder
-	ready  time.Duration
+	stderr *said
+	begin  time.Time
+	// told gets a value when the process says that it is ready; ready is how long that
+	// took.
+	told  chan bool
+	ready time.Duration
+}
+
+// said is what a process has said so far.
+type said struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *said) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(b)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
 }
 
 // startChild starts the test binary in a role and waits until it is ready.
@@ -139,7 +189,17 @@ func startChild(t *testing.T, role string, env ...string) *child {
 // returns nil after reporting what the process said.
 func launch(t *testing.T, role string, env ...string) *child {
 	t.Helper()
-	c := &child{t: t, exited: make(chan struct{}), stderr: new(strings.Builder)}
+	c := spawn(t, role, env...)
+	if !c.await() {
+		return nil
+	}
+	return c
+}
+
+// spawn starts the test binary in a role.
+func spawn(t *testing.T, role string, env ...string) *child {
+	t.Helper()
+	c := &child{t: t, exited: make(chan struct{}), stderr: new(said), begin: time.Now(), told: make(chan bool, 1)}
 	c.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0])
 	c.cmd.Env = append(os.Environ(), append(env, roleEnv+"="+role)...)
 	c.cmd.Stderr = c.stderr
@@ -147,32 +207,37 @@ func launch(t *testing.T, role string, env ...string) *child {
 	if err != nil {
 		t.Fatal(err)
 	}
-	begin := time.Now()
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ready := make(chan bool, 1)
 	go func() {
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
 			if lines.Text() == "ready" {
-				ready <- true
+				c.told <- true
 			}
 		}
 		c.err = c.cmd.Wait()
 		close(c.exited)
 	}()
 	t.Cleanup(c.kill)
+	return c
+}
+
+// await waits until the process is ready. It reports false, and what the process said,
+// when it ends before, or takes too long.
+func (c *child) await() bool {
+	c.t.Helper()
 	select {
-	case <-ready:
-		c.ready = time.Since(begin)
-		return c
+	case <-c.told:
+		c.ready = time.Since(c.begin)
+		return true
 	case <-c.exited:
-		t.Errorf("the %s ended before it was ready: %v\n%s", role, c.err, c.stderr)
+		c.t.Errorf("a process ended before it was ready: %v\n%s", c.err, c.stderr)
 	case <-time.After(patience):
-		t.Errorf("the %s was not ready in %s", role, patience)
+		c.t.Errorf("a process was not ready in %s\n%s", patience, c.stderr)
 	}
-	return nil
+	return false
 }
 
 // refusal runs a node that is expected to refuse to start, and returns what it
