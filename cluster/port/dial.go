@@ -58,12 +58,14 @@ func dialError(addr string, kind, cause error, format string, args ...any) error
 }
 
 // Dial connects to the node at addr, to speak a protocol. wantNode is the id it must
-// have; "" means that any node will do. The error is a *DialError, the cause of ctx or
-// net.ErrClosed.
+// have; "" means that any node will do. The error is a *DialError, also when the
+// deadline of ctx has passed, the cause of ctx or net.ErrClosed.
 func (p *Port) Dial(ctx context.Context, proto, addr, wantNode string) (*Conn, error) {
 	c, err := p.dial(ctx, proto, addr, wantNode)
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		if err = cause; errors.Is(cause, context.DeadlineExceeded) {
+			err = dialError(addr, ErrUnreachable, cause, "%s can't be reached at %s: it took too long", nodeName(wantNode), addr)
+		}
 	}
 	p.metrics.dials.WithLabelValues(outcome(err)).Inc()
 	return c, err

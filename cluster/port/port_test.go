@@ -319,6 +319,15 @@ func TestDial_errors(t *testing.T) {
 			t.Errorf("after the end: %v", err)
 		}
 	})
+	t.Run("the deadline has passed", func(t *testing.T) {
+		a := start(t, "n1", newRing(t, key), nil)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		_, err := a.Dial(ctx, Raft, silent(t, nil), "n2")
+		if !errors.Is(err, ErrUnreachable) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "node n2 can't be reached at") {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("no cluster yet", func(t *testing.T) {
 		a := start(t, "n1", newRing(t, key), nil)
 		c, err := a.Dial(t.Context(), Raft, target.Addr(), "n2")

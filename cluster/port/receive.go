@@ -38,7 +38,7 @@ func (p *Port) welcome(s *stranger) {
 	conn := tls.Server(s.wire, p.tls)
 	refuse := func(reason string, err error) {
 		if p.gate.leave(s) {
-			reason = reasonCrowded
+			reason, err = reasonCrowded, nil
 		}
 		p.refused(reason, err, s.wire.RemoteAddr())
 		_ = s.wire.Close()
