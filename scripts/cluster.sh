@@ -39,7 +39,7 @@ if $check; then
 	data=$(mktemp -d)
 fi
 mkdir -p "$data"
-data=$(cd "$data" && pwd)
+if [[ $data != /* ]]; then data=./${data#./}; fi
 
 http() { echo "127.0.0.1:$((base + 10 * ($1 - 1)))"; }
 port() { echo "127.0.0.1:$((base + 10 * ($1 - 1) + 1))"; }
@@ -127,8 +127,8 @@ if [[ ! -e $data/cluster.key ]]; then
 	"$data/orrery" cluster key --out "$data/cluster.key" >/dev/null
 fi
 for i in 1 2 3; do
-	if curl -s -o /dev/null "http://$(http $i)/healthz"; then
-		fail "something answers at http://$(http $i) already; stop it, or choose another --base-port"
+	if curl -s -o /dev/null "http://$(http "$i")/healthz"; then
+		fail "something answers at http://$(http "$i") already; stop it, or choose another --base-port"
 	fi
 done
 for i in 1 2 3; do node $i; done
@@ -138,32 +138,33 @@ agent
 if ! $check; then
 	say "Three nodes are ready:"
 	say
-	for i in 1 2 3; do say "  http://$(http $i)   data in $data/n$i, log in $data/n$i.log"; done
+	for i in 1 2 3; do say "  http://$(http "$i")   data in $data/n$i, log in $data/n$i.log"; done
 	say
 	say "Submit a job to one, and wait for its result:"
 	say
-	say "  curl -s http://$(http 2)/v1/jobs -H 'Prefer: wait=30' --json '{\"type\":\"exec\",\"payload\":{\"argv\":[\"uname\",\"-sm\"]}}'"
+	say "  curl -s http://$(http 2)/v1/jobs -H 'Content-Type: application/json' -H 'Prefer: wait=30' -d '{\"type\":\"exec\",\"payload\":{\"argv\":[\"uname\",\"-sm\"]}}'"
 	say
 	say "See the cluster, and what happens when a node dies:"
 	say
-	say "  alias orrery='$data/orrery --addr $addrs'"
-	say "  orrery cluster status"
+	say "  export ORRERY_ADDR=$addrs"
+	say "  $data/orrery cluster status"
 	say "  kill -9 ${pids[1]}   # node 1"
 	say
 	say "Stop    Ctrl-C"
-	# The nodes that end are told of; the others go on.
+	# The nodes that end are told of; the others go on. What bash itself has to say
+	# of a process that was killed is left out.
 	while :; do
 		for i in 1 2 3; do
-			if ((pids[i] > 0)) && ! alive $i; then
+			if ((pids[i] > 0)) && ! alive "$i"; then
 				code=0
 				wait "${pids[$i]}" || code=$?
 				pids[i]=0
 				say "node $i has ended with code $code; start it again in another terminal with"
-				say "  $data/orrery server --data $data/n$i --http $(http $i) --cluster $(port $i) --cluster-key-file $data/cluster.key"
+				say "  $data/orrery server --data $data/n$i --http $(http "$i") --cluster $(port "$i") --cluster-key-file $data/cluster.key"
 			fi
 		done
 		sleep 1
-	done
+	done 2>/dev/null
 fi
 
 # The check.
@@ -175,7 +176,7 @@ field() { sed -n "s/^  \"$1\": \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}$/\1/p" | he
 numberOf() {
 	local i
 	for i in 1 2 3; do
-		if [[ $("$data/orrery" --addr "http://$(http $i)" cluster status --json 2>/dev/null | field node) == "$1" ]]; then
+		if [[ $("$data/orrery" --addr "http://$(http "$i")" cluster status --json 2>/dev/null | field node) == "$1" ]]; then
 			echo $i
 			return
 		fi
@@ -194,7 +195,7 @@ submit() {
 }
 
 say "1. a job through every node"
-for i in 1 2 3; do submit "node $i" "http://$(http $i)"; done
+for i in 1 2 3; do submit "node $i" "http://$(http "$i")"; done
 
 leader=$(orrery cluster status --json | field leader)
 victim=$(numberOf "$leader") || fail "which node leads is not known"
@@ -218,9 +219,9 @@ ready "$victim"
 say "4. every job has completed, on every node"
 for i in 1 2 3; do
 	deadline=$((SECONDS + 60))
-	until [[ $(curl -fs "http://$(http $i)/v1/queues/default?consistency=linearizable" | sed -n 's/.*"counts":{"completed":\([0-9]*\)}.*/\1/p') == "$submitted" ]]; do
+	until [[ $(curl -fs "http://$(http "$i")/v1/queues/default?consistency=linearizable" | sed -n 's/.*"counts":{"completed":\([0-9]*\)}.*/\1/p') == "$submitted" ]]; do
 		if ((SECONDS > deadline)); then
-			curl -s "http://$(http $i)/v1/queues/default" >&2
+			curl -s "http://$(http "$i")/v1/queues/default" >&2
 			fail "node $i does not have $submitted completed jobs and no others"
 		fi
 		sleep 0.2
