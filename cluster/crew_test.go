@@ -25,10 +25,17 @@ type crew struct {
 	nodes []*whole // nil: not running
 }
 
-// newCrew starts n nodes that begin a cluster, and prepares others more.
+// newCrew starts n nodes that begin a cluster, and prepares others more, in a bubble
+// of virtual time.
 func newCrew(t *testing.T, n, others int, change func(i int, cfg *Config)) *crew {
 	t.Helper()
 	t.Cleanup(func() { time.Sleep(time.Minute) }) // until raft's last goroutines have given up
+	return makeCrew(t, n, others, change)
+}
+
+// makeCrew is newCrew outside a bubble of virtual time.
+func makeCrew(t *testing.T, n, others int, change func(i int, cfg *Config)) *crew {
+	t.Helper()
 	c := &crew{change: change, trans: make([]*raft.InmemTransport, n+others), nodes: make([]*whole, n+others)}
 	for i := range c.nodes {
 		c.dirs = append(c.dirs, t.TempDir())

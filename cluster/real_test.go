@@ -25,6 +25,12 @@ import (
 type counting struct {
 	*fsm.Machine
 	entries atomic.Int64
+	copies  atomic.Int64
+}
+
+func (c *counting) CopyTo(ctx context.Context, path string) (int64, error) {
+	c.copies.Add(1)
+	return c.Machine.CopyTo(ctx, path)
 }
 
 func (c *counting) Apply(entries []fsm.Entry) ([][]command.Result, error) {
