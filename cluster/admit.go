@@ -54,7 +54,14 @@ func placeholder(id string) string { return id }
 // Refusals are *job.Error of kind job.Conflict with the codes "foreign_cluster",
 // "other_protocol", "schema_too_new", "node_removed" and "address_taken".
 func (n *Node) Join(ctx context.Context, j Joining) (Admission, error) {
-	return askLeader[Admission](ctx, n, methodAdmit, j)
+	a, err := askLeader[Admission](ctx, n, methodAdmit, j)
+	if err == nil {
+		n.see(ctx, func(r *raft.Raft) bool {
+			s, ok := find(servers(r), j.ID)
+			return ok && s.Address == j.Address
+		})
+	}
+	return a, err
 }
 
 // admit is Join on the leader.

@@ -3,6 +3,9 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // ask has the leader answer a request: this node itself when it leads, else the one
@@ -22,6 +25,33 @@ func (n *Node) ask(ctx context.Context, method string, body []byte) (b []byte, e
 		return err
 	})
 	return b, err
+}
+
+// seeLimit bounds how long a change that was made waits until this node knows of it.
+const seeLimit = time.Second
+
+// see waits until something that the leader has done is known here, so that whoever
+// has asked for it and looks finds it. It is done anyway.
+func (n *Node) see(ctx context.Context, known func(r *raft.Raft) bool) {
+	r := n.raft.Load()
+	if r == nil {
+		return
+	}
+	limit := time.NewTimer(seeLimit)
+	defer limit.Stop()
+	for !known(r) {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-limit.C:
+			return
+		case <-ctx.Done():
+			return
+		case <-n.dead.Done():
+			return
+		case <-n.over:
+			return
+		}
+	}
 }
 
 // askLeader is ask with values instead of bodies.

@@ -659,6 +659,42 @@ func TestCleanUp(t *testing.T) {
 	})
 }
 
+func TestSeeWhatWasAskedFor(t *testing.T) {
+	inTown(t, "on the node that was asked", func(t *testing.T) {
+		w := newTown(t, 5, nil)
+		w.record("1")
+		for range 3 {
+			old := w.leader().cfg.ID
+			asker := w.node(w.pickOther(old))
+			if err := asker.Remove(t.Context(), old, false); err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := find(asker.Status().Servers, old); ok {
+				t.Errorf("%s still has %s", asker.cfg.ID, old)
+			}
+			<-w.node(old).over
+			if err := w.stop(old); !errors.Is(err, ErrRemoved) {
+				t.Errorf("%s ended with %v", old, err)
+			}
+		}
+		to := w.pickOther(w.leader().cfg.ID)
+		asker := w.leader()
+		if _, err := asker.Transfer(t.Context(), to); err != nil || asker.Status().Leader != to {
+			t.Errorf("Transfer: %v, leader %s", err, asker.Status().Leader)
+		}
+	})
+}
+
+// pickOther returns a node that runs and isn't id.
+func (w *town) pickOther(id string) string {
+	for _, other := range w.neighbours(id) {
+		if w.node(other) != nil {
+			return other
+		}
+	}
+	return ""
+}
+
 func TestTransfer(t *testing.T) {
 	inTown(t, "to a node that was named, or to the best", func(t *testing.T) {
 		w := newTown(t, 3, nil)

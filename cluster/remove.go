@@ -44,7 +44,14 @@ type removal struct {
 // Other errors: job.NotFound, and job.Conflict for the only voter ("last_voter").
 func (n *Node) Remove(ctx context.Context, id string, force bool) error {
 	_, err := askLeader[struct{}](ctx, n, methodRemove, removal{ID: id, Force: force})
-	return err
+	if err != nil {
+		return err
+	}
+	n.see(ctx, func(r *raft.Raft) bool {
+		_, ok := find(servers(r), id)
+		return !ok
+	})
+	return nil
 }
 
 // remove is Remove on the leader.
@@ -152,7 +159,10 @@ func (n *Node) removeServer(ctx context.Context, r *raft.Raft, c *census, id str
 // Errors: job.NotFound, job.Conflict for a node that can't lead now, job.Unavailable
 // when it did not succeed.
 func (n *Node) Transfer(ctx context.Context, to string) (leader string, err error) {
-	return askLeader[string](ctx, n, methodTransfer, to)
+	if leader, err = askLeader[string](ctx, n, methodTransfer, to); err == nil {
+		n.see(ctx, func(*raft.Raft) bool { return n.Leader() == leader })
+	}
+	return leader, err
 }
 
 // transfer is Transfer on the leader.
@@ -223,7 +233,10 @@ func (n *Node) successor(r *raft.Raft, c *census, to string) (Server, error) {
 		}
 		return s, nil
 	}
-	able := slices.DeleteFunc(n.followers(), func(f follower) bool { return !f.Voter || !f.Alive || f.Report.Trouble != "" })
+	able := slices.DeleteFunc(n.followers(), func(f follower) bool {
+		now, ok := find(conf, f.ID) // the census is a moment old
+		return !ok || !now.Voter || !f.Alive || f.Report.Trouble != ""
+	})
 	if len(able) == 0 {
 		return Server{}, job.Errorf(job.Conflict, "no_successor", "no other voter answers that could lead").
 			WithHint("let another node join first, or bring one back")
