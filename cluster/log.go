@@ -89,6 +89,7 @@ type logStore struct {
 	running atomic.Bool  // raft runs: its goroutines may be ended
 	written atomic.Int64 // bytes and
 	entries atomic.Int64 // entries since the last marker
+	total   atomic.Int64 // bytes since the start
 
 	mu                  sync.Mutex
 	lastIndex, lastTerm uint64
@@ -174,6 +175,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 		size += int64(len(l.Data))
 	}
 	s.written.Add(size)
+	s.total.Add(size)
 	s.entries.Add(int64(len(logs)))
 	if s.stored != nil {
 		s.stored(logs[len(logs)-1].Index)

@@ -1,6 +1,10 @@
 package cluster
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // metrics is everything that this package measures.
 type metrics struct {
@@ -18,8 +22,19 @@ type metrics struct {
 	verifications prometheus.Counter
 	unequal       prometheus.Gauge
 	forwards      prometheus.Counter
-	ok, unknown   prometheus.Counter
-	refused       prometheus.Counter
+	// of admission
+	throttled  prometheus.Gauge
+	turned     prometheus.Counter
+	turnedAway atomic.Int64 // since new jobs were last taken
+
+	ok, unknown prometheus.Counter
+	refused     prometheus.Counter
+}
+
+// turnAway counts refused commands.
+func (m *metrics) turnAway(n int) {
+	m.turned.Add(float64(n))
+	m.turnedAway.Add(int64(n))
 }
 
 func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
@@ -76,6 +91,14 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 			Name: "orrery_cluster_restores_total",
 			Help: "Backups that this node has restored as the leader.",
 		}),
+		throttled: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "orrery_cluster_throttled",
+			Help: "1 while this node leads and refuses new jobs until all nodes have caught up.",
+		}),
+		turned: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "orrery_cluster_refused_submissions_total",
+			Help: "Commands that make new jobs, refused because a node could not follow.",
+		}),
 		forwards: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "orrery_cluster_forwards_total",
 			Help: "Requests with the calls of this node's clients, sent to the leader.",
@@ -85,7 +108,7 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 	m.unknown = m.proposals.WithLabelValues("unknown")
 	m.refused = m.proposals.WithLabelValues("refused")
 	if reg != nil {
-		reg.MustRegister(m.proposals, m.items, m.bytes, m.commit, m.write, m.terms, m.markers, m.copies, m.installs, m.restores, m.verifications, m.unequal, m.forwards,
+		reg.MustRegister(m.proposals, m.items, m.bytes, m.commit, m.write, m.terms, m.markers, m.copies, m.installs, m.restores, m.verifications, m.unequal, m.forwards, m.throttled, m.turned,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "orrery_cluster_queued_items",
 				Help: "Commands that wait for the proposer.",

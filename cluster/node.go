@@ -32,21 +32,22 @@ type Node struct {
 	changing  chan struct{} // capacity 1: held while the members are changed
 	census    atomic.Pointer[census]
 
-	raft     atomic.Pointer[raft.Raft] // nil until Run has started it
-	term     atomic.Uint64             // the term in which this node leads and takes proposals; zero: none
-	floor    atomic.Pointer[position]  // below it this node takes no part in elections; nil: none
-	ctx      atomic.Pointer[context.Context]
-	leaders  *leadership
-	forward  *forwarder
-	reads    *reads
-	notices  *notices
-	phase    atomic.Int32    // of stopping
-	guests   sync.WaitGroup  // calls that another node answers
-	dead     context.Context //nolint:containedctx // the life of the node itself: ends with fail
-	fail     context.CancelCauseFunc
-	hung     chan struct{} // closed by hang
-	onHang   sync.Once
-	leftOpen bool // the disk hangs: Run must not touch the log again
+	raft      atomic.Pointer[raft.Raft] // nil until Run has started it
+	term      atomic.Uint64             // the term in which this node leads and takes proposals; zero: none
+	floor     atomic.Pointer[position]  // below it this node takes no part in elections; nil: none
+	ctx       atomic.Pointer[context.Context]
+	leaders   *leadership
+	forward   *forwarder
+	reads     *reads
+	notices   *notices
+	admission *admission
+	phase     atomic.Int32    // of stopping
+	guests    sync.WaitGroup  // calls that another node answers
+	dead      context.Context //nolint:containedctx // the life of the node itself: ends with fail
+	fail      context.CancelCauseFunc
+	hung      chan struct{} // closed by hang
+	onHang    sync.Once
+	leftOpen  bool // the disk hangs: Run must not touch the log again
 
 	mu     sync.Mutex
 	stop   context.CancelFunc // of Run; nil while it doesn't run
@@ -68,7 +69,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With(obs.Node(cfg.ID)), clock: &clock{}, transport: cfg.Transport, changing: make(chan struct{}, 1),
-		leaders: newLeadership(), forward: newForwarder(cfg), reads: newReads(), notices: newNotices(),
+		leaders: newLeadership(), forward: newForwarder(cfg), reads: newReads(), notices: newNotices(), admission: newAdmission(),
 		hung: make(chan struct{}), restores: make(chan *restoration), over: make(chan struct{}),
 	}
 	n.dead, n.fail = context.WithCancelCause(context.Background())

@@ -30,7 +30,7 @@ func (n *Node) proposeHandlers() map[string]Handler {
 // other *job.Error refuses the whole call. A command that was refused is no error of
 // Propose but of its Result.
 func (n *Node) Propose(ctx context.Context, items ...command.Item) ([]command.Result, error) {
-	results, err := n.proposer.propose(ctx, items)
+	results, err := n.proposeHere(ctx, items)
 	if err == nil || !n.movable(ctx, err) {
 		return results, err
 	}
@@ -41,7 +41,7 @@ func (n *Node) Propose(ctx context.Context, items ...command.Item) ([]command.Re
 	err = n.withLeader(ctx, func(leader string) error {
 		unassign(items)
 		if leader == n.cfg.ID {
-			results, err = n.proposer.propose(ctx, items)
+			results, err = n.proposeHere(ctx, items)
 			return err
 		}
 		var index uint64
@@ -50,6 +50,19 @@ func (n *Node) Propose(ctx context.Context, items ...command.Item) ([]command.Re
 		}
 		return err
 	})
+	return results, err
+}
+
+// proposeHere records items when this node leads.
+func (n *Node) proposeHere(ctx context.Context, items []command.Item) ([]command.Result, error) {
+	pass, fill, err := n.screen(items)
+	if err != nil {
+		return nil, err
+	}
+	results, err := n.proposer.propose(ctx, pass)
+	if err == nil && fill != nil {
+		results = fill(results)
+	}
 	return results, err
 }
 
@@ -208,22 +221,31 @@ func (n *Node) answerCalls(ctx context.Context, _ string, body []byte) ([]byte, 
 		return nil, err
 	}
 	verdicts := make([]verdict, len(calls))
+	fills := make([]func([]command.Result) []command.Result, len(calls))
 	var items []command.Item
 	for i, c := range calls {
 		unassign(c)
-		if _, err := sizeOf(c); err != nil {
+		_, err := sizeOf(c)
+		if err == nil {
+			calls[i], fills[i], err = n.screen(c)
+		}
+		if err != nil {
 			verdicts[i].err = asJobError(err)
 			continue
 		}
-		items = append(items, c...)
+		items = append(items, calls[i]...)
 	}
 	results, err := n.proposer.propose(ctx, items)
 	if err != nil {
 		return nil, err
 	}
 	for i, c := range calls {
-		if verdicts[i].err == nil {
-			verdicts[i].results, results = results[:len(c)], results[len(c):]
+		if verdicts[i].err != nil {
+			continue
+		}
+		verdicts[i].results, results = results[:len(c):len(c)], results[len(c):]
+		if fills[i] != nil {
+			verdicts[i].results = fills[i](verdicts[i].results)
 		}
 	}
 	return appendVerdicts(nil, n.adapter.lastCommand.Load(), verdicts)

@@ -73,9 +73,10 @@ type queue struct {
 	work         *sync.Cond    // the proposer waits here
 	room         chan struct{} // callers wait for room here; nil while none does
 	calls        []*call
-	head         int // first of calls that is waiting
-	items, bytes int // of what waits
-	inflight     int // entries proposed and not answered
+	head         int    // first of calls that is waiting
+	items, bytes int    // of what waits
+	came         uint64 // items since the start
+	inflight     int    // entries proposed and not answered
 	shut         error
 	ended        bool
 }
@@ -121,6 +122,7 @@ func (q *queue) push(ctx context.Context, c *call) error {
 	}
 	q.calls = append(q.calls, c)
 	q.items += len(c.items)
+	q.came += uint64(len(c.items))
 	q.bytes += c.size
 	wake := q.ready()
 	q.mu.Unlock()
@@ -353,4 +355,11 @@ func (q *queue) waiting() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.items
+}
+
+// passage returns how many items have ever come, and how many of them wait.
+func (q *queue) passage() (came, waits uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.came, uint64(q.items) //nolint:gosec // not negative
 }

@@ -88,6 +88,7 @@ func (n *Node) run(ctx context.Context) error {
 	defer endLate()
 	work.Go(func() { n.answerReads(late, r) })
 	work.Go(func() { n.watchLeader(late, r) })
+	work.Go(func() { n.watchFollowers(late) })
 	if n.cfg.Peers != nil {
 		work.Go(func() { n.notify(late, r) })
 	}
