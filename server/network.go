@@ -100,6 +100,9 @@ func (s *Server) joinNetwork(reg prometheus.Registerer) (err error) {
 		Call:     n.mesh.Call,
 		Log:      cfg.Log,
 	})
+	if err == nil {
+		n.founding.OnChange(n.gossip.Update)
+	}
 	return err
 }
 

@@ -74,6 +74,7 @@ type Founding struct {
 type state struct {
 	fresh   bool
 	cluster string
+	begunBy string // who began it, "" for nodes that are no founders
 	waiting string
 }
 
@@ -99,19 +100,19 @@ func newFounding(cfg Config, s store) (*Founding, error) {
 	if f.rec, err = s.load(); err != nil {
 		return nil, err
 	}
-	f.state.Store(&state{cluster: f.rec.founded()})
+	f.state.Store(f.rec.state())
 	if cfg.OnChange != nil {
 		cfg.OnChange(f.wake)
 	}
 	return f, nil
 }
 
-// founded is the cluster whose founder this node is, "" while it is none.
-func (r record) founded() string {
-	if r.Promised != nil && (r.Begun || r.Joins == r.Promised.Cluster) {
-		return r.Promised.Cluster
+// state is what the record says to others.
+func (r record) state() *state {
+	if p := r.Promised; p != nil && (r.Begun || r.Joins == p.Cluster) {
+		return &state{cluster: p.Cluster, begunBy: p.Proposer}
 	}
-	return ""
+	return &state{}
 }
 
 func (f *Founding) wake() {
@@ -142,8 +143,9 @@ func (f *Founding) Waiting() string { return f.state.Load().waiting }
 // publish brings the state up to date. The caller holds mu.
 func (f *Founding) publish(waiting string) {
 	old := *f.state.Load()
-	s := state{fresh: f.active, cluster: f.rec.founded(), waiting: waiting}
-	f.state.Store(&s)
+	s := f.rec.state()
+	s.fresh, s.waiting = f.active, waiting
+	f.state.Store(s)
 	if old.fresh != s.fresh || old.cluster != s.cluster {
 		for _, g := range f.onChange {
 			g()
@@ -168,11 +170,16 @@ func (f *Founding) change(r record, err error) error {
 	return nil
 }
 
-// Contacts returns the ids of living nodes that belong to a cluster.
+// Contacts returns the ids of living nodes that belong to a cluster, the one that began
+// it first if this node is one of its founders.
 func (f *Founding) Contacts() []string {
 	var list []string
+	first := f.state.Load().begunBy
+	if first != "" && first != f.cfg.Node {
+		list = append(list, first)
+	}
 	for _, p := range f.cfg.Peers() {
-		if p.Alive && p.Cluster != "" && !p.Fresh {
+		if p.Alive && p.Cluster != "" && !p.Fresh && p.Node != first {
 			list = append(list, p.Node)
 		}
 	}
@@ -206,7 +213,11 @@ func (f *Founding) Found(ctx context.Context) (founders []raft.Server, clusterID
 			return rec.Promised.servers(), rec.Promised.Cluster, nil
 		}
 		if rec.Joins != "" {
-			f.log.InfoContext(ctx, "this node joins a cluster", obs.Cluster(rec.Joins))
+			text := "this node joins a cluster"
+			if rec.Promised != nil {
+				text = "the cluster has begun, with this node"
+			}
+			f.log.InfoContext(ctx, text, obs.Cluster(rec.Joins)) //nolint:sloglint // one of two sentences
 			return nil, rec.Joins, nil
 		}
 		var waiting string
