@@ -133,10 +133,10 @@ func (s *logStore) term(index uint64) (uint64, error) {
 }
 
 // guard watches one write; the caller calls what it returns when the write is over.
-func (s *logStore) guard(what string) func() bool {
-	return time.AfterFunc(s.timeout, func() {
+func (s *logStore) guard(what string) func() {
+	return newOverdue(s.timeout, func() {
 		s.hang(fmt.Errorf("the disk has held up %s for more than %s; this process ends so that the work can go on elsewhere: check the disk", what, s.timeout))
-	}).Stop
+	}).stop
 }
 
 // broken ends the node because the disk refused a write, and with it the goroutine of

@@ -47,6 +47,9 @@ func newProgress(t *Transport, node string, size int64) *progress {
 
 // move counts bytes. Only one goroutine may call it.
 func (p *progress) move(n int) {
+	if n == 0 {
+		return
+	}
 	now := time.Now()
 	p.done.Add(int64(n))
 	p.moved.Store(now.UnixNano())
