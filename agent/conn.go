@@ -28,8 +28,12 @@ type conn interface {
 	cut()
 }
 
-// dialTimeout bounds the handshake.
-const dialTimeout = 10 * time.Second
+// dialTimeout bounds the handshake, shortDial when there are other nodes to try: the
+// lease of what the agent executes runs.
+const (
+	dialTimeout = 10 * time.Second
+	shortDial   = 3 * time.Second
+)
 
 // webSocket is a conn over the network.
 type webSocket struct {
@@ -41,7 +45,11 @@ type webSocket struct {
 // dial connects to the node at addr. An error that wraps *RefusedError means that
 // the node doesn't want this agent.
 func (a *Agent) dialWebSocket(ctx context.Context, addr string) (conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	timeout := dialTimeout
+	if a.nodes.count() > 1 {
+		timeout = shortDial
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	header := http.Header{}
 	if a.cfg.Token != "" {
@@ -94,6 +102,8 @@ func explainHandshake(addr string, resp *http.Response, err error) error {
 			code = strings.ToLower(strings.ReplaceAll(http.StatusText(resp.StatusCode), " ", "_"))
 		}
 		return &RefusedError{Addr: addr, Code: code, Message: said}
+	case http.StatusServiceUnavailable:
+		return elsewhere{fmt.Errorf("connect to %s: the answer is %d, %s", addr, resp.StatusCode, said)}
 	default:
 		return fmt.Errorf("connect to %s: the answer is %d, %s", addr, resp.StatusCode, said)
 	}

@@ -17,11 +17,19 @@ const (
 	steady = 5 * time.Second
 )
 
+// elsewhere is an error that says that another node will do: this one shuts down, is
+// being drained, or is full.
+type elsewhere struct{ error }
+
+func (e elsewhere) Unwrap() error { return e.error }
+
 // stayConnected connects again and again, to one node after the other, until ctx
-// ends or a node refuses the agent for good.
+// ends or a node refuses the agent for good. When a good connection is lost, or a
+// node sends the agent away, the next one is tried at once.
 func (a *Agent) stayConnected(ctx context.Context) error {
 	pause := minBackoff
 	known := false // a node has welcomed this agent
+	refusals := 0  // in a row, by nodes that take no agents
 	for {
 		addr := a.nodes.next()
 		began := time.Now()
@@ -36,8 +44,18 @@ func (a *Agent) stayConnected(ctx context.Context) error {
 		if refused, ok := errors.AsType[*RefusedError](err); ok && (!known || welcomed) {
 			return refused
 		}
-		if welcomed && time.Since(began) >= steady {
+		steadily := welcomed && time.Since(began) >= steady
+		if steadily {
 			pause = minBackoff
+		}
+		_, sentAway := errors.AsType[elsewhere](err)
+		if refusals++; welcomed || !sentAway {
+			refusals = 0
+		}
+		// With each node at most once in a row, lest they pass the agent round.
+		if others := a.nodes.count() - 1; others > 0 && (steadily || sentAway && refusals <= others) {
+			a.log.Info("connecting to another node", "addr", addr, "error", err)
+			continue
 		}
 		pause = backoff(pause)
 		a.log.Warn("not connected", "addr", addr, "error", err, "next_try", pause)
@@ -83,14 +101,22 @@ func (a *Agent) learn(addrs []string) {
 type nodes struct {
 	mu    sync.Mutex
 	given []string
-	all   []string
-	at    int
+	// all is in an order of its own, so that the agents of a node that goes away don't
+	// all choose the same other one. at is the next.
+	all []string
+	at  int
 }
 
-// newNodes begins anywhere in the list, so that agents with the same list don't
-// all choose the same node.
 func newNodes(given []string) *nodes {
-	return &nodes{given: given, all: slices.Clone(given), at: rand.IntN(len(given))}
+	n := &nodes{given: given, all: slices.Clone(given)}
+	n.shuffle()
+	return n
+}
+
+// shuffle makes a new order; n.mu is held, or n is new.
+func (n *nodes) shuffle() {
+	rand.Shuffle(len(n.all), func(i, j int) { n.all[i], n.all[j] = n.all[j], n.all[i] })
+	n.at = 0
 }
 
 func (n *nodes) next() string {
@@ -102,18 +128,38 @@ func (n *nodes) next() string {
 	return addr
 }
 
+func (n *nodes) count() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.all)
+}
+
 // maxNodes bounds the list; a cluster has a handful.
 const maxNodes = 100
 
-// learn replaces what was learnt before. What is not an address is passed over.
+// learn replaces what was learnt before. What is not an address is passed over. The
+// node that the agent is connected to, which next returned last, becomes the last to
+// be tried.
 func (n *nodes) learn(addrs []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.all = slices.Clone(n.given)
+	all := slices.Clone(n.given)
 	for _, raw := range addrs {
 		addr, err := normalizeAddr(raw)
-		if err == nil && !slices.Contains(n.all, addr) && len(n.all) < maxNodes {
-			n.all = append(n.all, addr)
+		if err == nil && !slices.Contains(all, addr) && len(all) < maxNodes {
+			all = append(all, addr)
 		}
+	}
+	if len(all) == len(n.all) && !slices.ContainsFunc(all, func(addr string) bool { return !slices.Contains(n.all, addr) }) {
+		return // the same; the order stays
+	}
+	present := ""
+	if n.at > 0 {
+		present = n.all[n.at-1]
+	}
+	n.all = all
+	n.shuffle()
+	if i := slices.Index(n.all, present); i >= 0 {
+		n.all = append(slices.Delete(n.all, i, i+1), present)
 	}
 }

@@ -152,10 +152,14 @@ func (s *session) refusal(e *wire.Error) error {
 }
 
 func errBye(b *wire.Bye) error {
-	if b.Reason == "" {
-		return errors.New("the node said goodbye")
+	err := errors.New("the node said goodbye")
+	if b.Reason != "" {
+		err = fmt.Errorf("the node said goodbye: %s", b.Reason)
 	}
-	return fmt.Errorf("the node said goodbye: %s", b.Reason)
+	if b.Reconnect {
+		return elsewhere{err}
+	}
+	return err
 }
 
 // writeLoop sends frames until the session ends. It waits for something to send,

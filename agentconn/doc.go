@@ -20,4 +20,13 @@
 // again, so batches grow under load and nothing waits when there is none. Neither
 // side ever waits for the other: an agent that does not read is disconnected, with
 // the reason in its Down envelope.
+//
+// # What a link loses
+//
+// The leader may be on another node, and the link to it may lose what is on its way.
+// Then every session is announced again, with another Up (LeaderChanged). It says what
+// the agent has, which results it keeps, and which dispatches this node has given to
+// it or is about to, so that the leader knows which have got lost. Down says the same
+// of a session that has ended. Rejects, which agents say once, are repeated until the
+// leader has answered a heartbeat that came after them (rejects.go).
 package agentconn

@@ -60,7 +60,7 @@ func (s *session) relay(msgs []wire.Message) *ending {
 	s.hub.followers.publish(msgs)
 	s.up.Lock()
 	defer s.up.Unlock()
-	if out := s.sift(msgs); len(out) > 0 {
+	if out := s.sift(s.rejects.note(msgs, s.answered())); len(out) > 0 {
 		s.toLeader(wire.Envelope{Messages: out})
 	}
 	return e

@@ -127,6 +127,13 @@ func (s *session) holdings() (all holdings) {
 	return all
 }
 
+// answered is the last heartbeat that the leader has answered.
+func (s *session) answered() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.beaten
+}
+
 // reached lists every attempt that the agent may have got and has not handed back,
 // when nothing more is written to it.
 func (s *session) reached() (list []wire.Held) {

@@ -24,8 +24,8 @@ type Config struct {
 	// but for one session by one at a time, and must not block. What it is given is
 	// not changed afterwards.
 	ToLeader func([]wire.Envelope)
-	// Nodes returns the addresses of all nodes that agents may connect to; nil means
-	// none are told.
+	// Nodes returns the addresses of all nodes that agents may connect to, in an order
+	// that stays; nil means none are told. NodesChanged has it asked again.
 	Nodes      func() []string
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
@@ -90,8 +90,12 @@ type Hub struct {
 	mu      sync.RWMutex
 	ran     bool
 	running bool
-	all     map[*session]struct{} // also those before their hello
-	byID    map[string]*session
+	// draining means that agents are sent elsewhere; told is what NodesChanged has told
+	// them.
+	draining bool
+	told     []string
+	all      map[*session]struct{} // also those before their hello
+	byID     map[string]*session
 }
 
 // New returns a Hub that does nothing yet.
@@ -129,13 +133,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	h.mu.Lock()
 	h.running = false
 	h.mu.Unlock()
-	for _, s := range h.list() {
-		s.end(ending{
-			code: "shutdown", reason: "the node is shutting down", status: websocket.StatusGoingAway,
-			last:   wire.Message{Bye: &wire.Bye{Reason: "the node is shutting down", Reconnect: true}},
-			linger: true,
-		})
-	}
+	h.sendAway("shutdown", "the node is shutting down")
 	h.sessions.Wait()
 	h.followers.closeAll()
 	return nil
@@ -194,7 +192,7 @@ func (h *Hub) list() []*session {
 func (h *Hub) start(ctx context.Context, s *session) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.running {
+	if !h.running || h.draining {
 		return false
 	}
 	h.all[s] = struct{}{}
@@ -226,11 +224,22 @@ func (h *Hub) room() (code, reason string) {
 	switch {
 	case !h.running:
 		return "shutting_down", "this node does not take agents at the moment; use another node, or try again in a few seconds"
+	case h.draining:
+		return "draining", "this node is being drained and takes no agents; use " + h.otherNode()
 	case len(h.all) >= h.cfg.MaxSessions:
 		return "too_many_agents", "this node has as many agents as it takes; use another node"
 	default:
 		return "", ""
 	}
+}
+
+// otherNode names a node for agents that cannot be taken here. While a node drains,
+// Config.Nodes leaves it out.
+func (h *Hub) otherNode() string {
+	if nodes := h.cfg.Nodes(); len(nodes) > 0 {
+		return "another node, such as " + nodes[0]
+	}
+	return "another node"
 }
 
 func (h *Hub) buffer() *[]byte { return h.buffers.Get().(*[]byte) }

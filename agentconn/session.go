@@ -43,6 +43,7 @@ type session struct {
 	hello *wire.Hello // as last announced, never changed in place; nil before
 	down  bool        // Down was sent; nothing may follow
 	gather
+	rejects rejects
 
 	mu       sync.Mutex
 	attempts map[attempt]holding
@@ -51,6 +52,7 @@ type session struct {
 	queued   int // bytes of those that are dispatches, roughly
 	dropping bool
 	welcomed bool
+	beaten   uint64        // the last heartbeat that the leader has answered
 	silence  time.Duration // after which the peer is taken for dead
 	ending   *ending       // set once; why the session ends
 }
@@ -168,7 +170,7 @@ func (s *session) announce() {
 	}
 	hello, has := *s.hello, s.holdings()
 	hello.Held, hello.Outbox = has.held, has.outbox
-	s.toLeader(wire.Envelope{Up: &hello, Again: has.welcomed, Sent: has.sent})
+	s.toLeader(wire.Envelope{Up: &hello, Again: has.welcomed, Sent: has.sent, Messages: s.rejects.all()})
 }
 
 // toLeader sends an envelope; s.up is held.
@@ -266,7 +268,7 @@ func (s *session) finish(ctx context.Context) {
 	s.up.Lock()
 	if s.hello != nil {
 		s.flush()
-		s.toLeader(wire.Envelope{Down: &wire.Error{Code: e.code, Message: e.reason}, Sent: s.reached()})
+		s.toLeader(wire.Envelope{Messages: s.rejects.all(), Down: &wire.Error{Code: e.code, Message: e.reason}, Sent: s.reached()})
 	}
 	s.down = true
 	s.stopGathering()

@@ -66,7 +66,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// The session outlives the request, and its reads are ended by deadlines: a
 	// context that can end would cost the library a timer for each read.
 	if !h.start(context.Background(), s) {
-		_ = conn.Close(websocket.StatusGoingAway, "the node is shutting down")
+		_ = conn.Close(websocket.StatusGoingAway, "the node takes no agents at the moment")
 	}
 }
 

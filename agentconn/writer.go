@@ -28,11 +28,14 @@ func (s *session) deliver(msgs []wire.Message) {
 			m.Welcome = s.welcome(*m.Welcome)
 			s.release(m.Welcome.Drop...)
 		case m.Beat != nil:
+			s.beaten = max(s.beaten, m.Beat.Seq)
 			s.release(m.Beat.Drop...)
 		case m.ResultAck != nil:
 			s.release(wire.Held{Job: m.ResultAck.Job, Fence: m.ResultAck.Fence})
 		case m.Cancel != nil && m.Cancel.Drop:
 			s.release(wire.Held{Job: m.Cancel.Job, Fence: m.Cancel.Fence})
+		case m.Nodes != nil && !s.welcomed:
+			continue // the welcome has them
 		case m.Dispatch != nil && !s.welcomed:
 			// The welcome was lost, and the agent takes nothing before it. Both come
 			// again when the session is announced again.

@@ -92,7 +92,7 @@ func (s *Server) drain(ctx context.Context, on bool) error {
 	if s.draining.Swap(on) == on {
 		return nil
 	}
-	if h, ok := any(s.hub).(interface{ Drain(bool) }); ok { h.Drain(on) }
+	s.hub.Drain(on)
 	s.net.gossip.Update()
 	s.log.InfoContext(ctx, "draining changed", obs.Node(s.data.id.Node), obs.Draining(on))
 	if !on || !s.node.IsLeader() {

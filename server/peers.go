@@ -71,7 +71,7 @@ func (s *Server) keepPeers(ctx context.Context) error {
 		linked = nodes
 		if urls := s.urls(); !slices.Equal(urls, told) {
 			told = urls
-			if h, ok := any(s.hub).(interface{ NodesChanged() }); ok { h.NodesChanged() }
+			s.hub.NodesChanged()
 		}
 		if err := s.rememberPeers(nodes); err != nil {
 			return err

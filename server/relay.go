@@ -405,4 +405,3 @@ func kick(c chan struct{}) {
 
 // ServeHTTP implements httpapi.Hub: agents connect to this node.
 func (r *relay) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.hub.ServeHTTP(w, req) }
-

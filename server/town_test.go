@@ -39,7 +39,10 @@ type town struct {
 	term   uint64
 	now    job.Time
 	leader *townNode // guarded by logMu; nil is nobody
-	endLed func()
+
+	drainMu sync.Mutex
+	drained map[string]bool
+	endLed  func()
 }
 
 type townNode struct {
@@ -51,6 +54,8 @@ type townNode struct {
 	sched *scheduler.Scheduler
 	mesh  *link.Mesh
 	stop  func()
+	// stopHub ends the hub, as a node does first that shuts down.
+	stopHub func()
 	// lossy, when set, drops messages of this node.
 	lossy func() bool
 }
@@ -81,6 +86,7 @@ func inTown(t *testing.T, n int, f func(w *town)) {
 			for _, x := range w.nodes {
 				x.stop()
 			}
+			time.Sleep(2 * time.Minute) // attempts to connect that nobody waits for any more
 			cancel()
 			wg.Wait()
 			if err := w.machine.Close(); err != nil {
@@ -121,15 +127,31 @@ func (w *town) build(id string) {
 	x.sched = scheduler.New(scheduler.Config{Machine: w.machine, Propose: x.propose, Send: x.relay.Deliver, Log: log})
 	x.hub = agentconn.New(agentconn.Config{
 		Node: id, Cluster: w.machine.ClusterID, ToLeader: x.relay.ToLeader, Log: log,
-		Nodes: func() (urls []string) {
-			for _, y := range w.nodes {
-				urls = append(urls, y.url)
-			}
-			return urls
-		},
+		Nodes: w.urls,
 	})
 	x.relay.tie(x.hub, x.sched)
 	w.nodes = append(w.nodes, x)
+}
+
+// urls are the addresses of the nodes that take agents.
+func (w *town) urls() (urls []string) {
+	w.drainMu.Lock()
+	defer w.drainMu.Unlock()
+	for _, x := range w.nodes {
+		if !w.drained[x.id] {
+			urls = append(urls, x.url)
+		}
+	}
+	return urls
+}
+
+func (w *town) draining(id string, on bool) {
+	w.drainMu.Lock()
+	defer w.drainMu.Unlock()
+	if w.drained == nil {
+		w.drained = make(map[string]bool)
+	}
+	w.drained[id] = on
 }
 
 // lossyMesh drops what townNode.lossy says.
@@ -150,13 +172,18 @@ func (m lossyMesh) Send(node, method string, body []byte) bool {
 func (x *townNode) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	for _, f := range []func(context.Context) error{x.mesh.Run, x.relay.Run, x.hub.Run} {
+	start := func(ctx context.Context, f func(context.Context) error) {
 		wg.Go(func() {
 			if err := f(ctx); err != nil {
 				x.town.t.Errorf("node %s: %v", x.id, err)
 			}
 		})
 	}
+	start(ctx, x.mesh.Run)
+	start(ctx, x.relay.Run)
+	hubCtx, stopHub := context.WithCancel(ctx)
+	x.stopHub = stopHub
+	start(hubCtx, x.hub.Run)
 	srv := &http.Server{Handler: x.hub, ReadHeaderTimeout: time.Minute}
 	wg.Go(func() { _ = srv.Serve(x.town.roads.listen(x.id)) })
 	for _, y := range x.town.nodes {
@@ -167,6 +194,12 @@ func (x *townNode) run() {
 		_ = srv.Close()
 		wg.Wait()
 	})
+}
+
+// stopHub has a node take no agents any more, and send its own away.
+func (w *town) stopHub(x *townNode) {
+	x.stopHub()
+	synctest.Wait()
 }
 
 // kill takes a node away at once: nobody hears of it again.
@@ -398,8 +431,12 @@ func (r *roads) dial(ctx context.Context, from, to string) (net.Conn, error) {
 	blocked := r.isolated[from] || r.isolated[node]
 	r.mu.Unlock()
 	if blocked {
-		<-ctx.Done() // as when packets vanish
-		return nil, context.Cause(ctx)
+		select { // as when packets vanish
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(time.Minute):
+			return nil, os.ErrDeadlineExceeded
+		}
 	}
 	if l == nil {
 		return nil, errors.New("nobody listens")
@@ -430,7 +467,7 @@ func (r *roads) dial(ctx context.Context, from, to string) (net.Conn, error) {
 func (c *road) Close() error {
 	c.once.Do(func() { close(c.closed) })
 	if c.all.cut(c) {
-		return nil
+		return c.SetDeadline(time.Unix(1, 0))
 	}
 	return c.Conn.Close()
 }
@@ -444,7 +481,7 @@ func (r *roads) cut(c *road) bool {
 // Read implements net.Conn.
 func (c *road) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if c.all.cut(c) {
+	if c.all.cut(c) && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return 0, c.wait()
 	}
 	return n, err
