@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -223,6 +224,37 @@ func TestNodesBeginACluster(t *testing.T) {
 			}
 			mustBeReady(t, list...)
 			f.agree(n, list...)
+			sail(t, list...)
+		})
+	}
+}
+
+// TestNodesAreKilledWhileTheyBegin kills nodes at any moment of the founding: in the end
+// all are one cluster, and nobody has founded another.
+func TestNodesAreKilledWhileTheyBegin(t *testing.T) {
+	rounds := 4
+	if testing.Short() {
+		rounds = 1
+	}
+	for round := range rounds {
+		t.Run(fmt.Sprint(round), func(t *testing.T) {
+			seed := rand.Uint64()
+			t.Logf("seed %d", seed)
+			rng := rand.New(rand.NewPCG(seed, 0))
+			f := newFleet(t)
+			list := f.add(3)
+			start := func(v *vessel) { v.spawn(joins(list...), expects(3)) }
+			for _, v := range list {
+				start(v)
+			}
+			for range 8 {
+				time.Sleep(time.Duration(rng.IntN(600)) * time.Millisecond)
+				v := list[rng.IntN(len(list))]
+				v.kill()
+				start(v)
+			}
+			mustBeReady(t, list...)
+			f.agree(3, list...)
 			sail(t, list...)
 		})
 	}
