@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,25 +12,25 @@ import (
 
 func TestOverdue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		late := 0
+		var late atomic.Int32
 		began := time.Now()
-		o := newOverdue(5*time.Second, func() { late++ })
-		time.Sleep(5*time.Second - 1)
+		o := newOverdue(5*time.Second, func() { late.Add(1) })
+		time.Sleep(5*time.Second - time.Nanosecond)
 		synctest.Wait()
-		if late != 0 {
+		if late.Load() != 0 {
 			t.Errorf("late after %s", time.Since(began))
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		if late != 1 {
+		if late.Load() != 1 {
 			t.Error("not late after the limit")
 		}
 		o.stop()
-		newOverdue(5*time.Second, func() { late++ }).stop()
+		newOverdue(5*time.Second, func() { late.Add(1) }).stop()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if late != 1 {
-			t.Errorf("late %d times", late)
+		if late.Load() != 1 {
+			t.Errorf("late %d times", late.Load())
 		}
 	})
 }
