@@ -42,5 +42,8 @@
 // acknowledgement, or the agent's whole process, may have been lost after the
 // handler began. So a lost attempt and a revoked one both end the job as failed
 // with the kind "lost". It waits again only if the agent rejected the dispatch, or
-// if this leader knows that it never sent it.
+// if this leader knows that it never reached the agent: because it was not sent, or
+// because the agent's node says so when it ends the session or announces it again
+// (lease.go). A dispatch that was lost on its way to a session that is open is sent
+// again.
 package scheduler

@@ -233,10 +233,14 @@ type player struct {
 	silent bool
 
 	// Guarded by the bundle's mutex.
-	inbox  []wire.Message
-	held   []wire.Held
-	closed *wire.Error
-	seq    uint64
+	inbox []wire.Message
+	held  []wire.Held
+	// reached are the attempts that its node has given to it in this session, and that
+	// neither side has ended.
+	reached  []wire.Held
+	welcomed bool
+	closed   *wire.Error
+	seq      uint64
 }
 
 // agent connects one that handles "work" in the default queue, and is welcomed.
@@ -259,6 +263,7 @@ func (p *player) connect() *wire.Welcome {
 	p.session = fmt.Sprint("session-", p.b.next)
 	p.b.sessions[p.session] = p
 	p.inbox, p.closed, p.silent = nil, nil, false
+	p.reached, p.welcomed = nil, false
 	p.b.mu.Unlock()
 	return p.up()
 }
@@ -269,8 +274,15 @@ func (p *player) up() *wire.Welcome {
 	p.b.mu.Lock()
 	h := p.hello
 	h.Held = slices.Clone(p.held)
+	again := p.welcomed
+	var sent []wire.Held
+	for _, x := range p.reached {
+		if !slices.Contains(p.held, x) {
+			sent = append(sent, x)
+		}
+	}
 	p.b.mu.Unlock()
-	p.deliver(wire.Envelope{Up: &h})
+	p.deliver(wire.Envelope{Up: &h, Again: again, Sent: sent})
 	for _, m := range p.peek() {
 		if m.Welcome != nil {
 			return m.Welcome
@@ -285,8 +297,9 @@ func (p *player) drop() {
 	p.b.mu.Lock()
 	delete(p.b.sessions, p.session)
 	p.silent = true
+	sent := slices.Concat(p.reached, p.held)
 	p.b.mu.Unlock()
-	p.deliver(wire.Envelope{Down: &wire.Error{Code: "gone"}})
+	p.deliver(wire.Envelope{Down: &wire.Error{Code: "gone"}, Sent: sent})
 }
 
 func (p *player) deliver(env wire.Envelope) {
@@ -296,14 +309,29 @@ func (p *player) deliver(env wire.Envelope) {
 }
 
 // say sends messages.
-func (p *player) say(messages ...wire.Message) { p.deliver(wire.Envelope{Messages: messages}) }
+func (p *player) say(messages ...wire.Message) {
+	p.b.mu.Lock()
+	for _, m := range messages {
+		if m.Reject != nil {
+			p.reached = slices.DeleteFunc(p.reached, func(h wire.Held) bool { return h.Job == m.Reject.Job && h.Fence == m.Reject.Fence })
+		}
+	}
+	p.b.mu.Unlock()
+	p.deliver(wire.Envelope{Messages: messages})
+}
 
 func (p *player) receive(m wire.Message) {
 	p.inbox = append(p.inbox, m)
 	drop := func(x wire.Held) {
-		p.held = slices.DeleteFunc(p.held, func(h wire.Held) bool { return h.Job == x.Job && h.Fence == x.Fence })
+		is := func(h wire.Held) bool { return h.Job == x.Job && h.Fence == x.Fence }
+		p.held = slices.DeleteFunc(p.held, is)
+		p.reached = slices.DeleteFunc(p.reached, is)
 	}
 	switch {
+	case m.Dispatch != nil:
+		p.reached = append(p.reached, wire.Held{Job: m.Dispatch.Job, Fence: m.Dispatch.Fence})
+	case m.ResultAck != nil:
+		drop(wire.Held{Job: m.ResultAck.Job, Fence: m.ResultAck.Fence})
 	case m.Cancel != nil && m.Cancel.Drop:
 		drop(wire.Held{Job: m.Cancel.Job, Fence: m.Cancel.Fence})
 	case m.Beat != nil:
@@ -311,6 +339,7 @@ func (p *player) receive(m wire.Message) {
 			drop(x)
 		}
 	case m.Welcome != nil:
+		p.welcomed = true
 		for _, x := range m.Welcome.Drop {
 			drop(x)
 		}
