@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/orrery-io/orrery/command"
 	"github.com/orrery-io/orrery/job"
 )
 
@@ -109,4 +110,20 @@ func TestReaders(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
+}
+
+// TestClusterIDWhileItIsGiven asks for the id while Init is applied: the race detector
+// is the judge. Whoever sees that entry applied sees the id.
+func TestClusterIDWhileItIsGiven(t *testing.T) {
+	b := setup(t, Config{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for b.m.ClusterID() == "" && t.Context().Err() == nil {
+		}
+	})
+	b.do(&command.Init{ClusterID: "c1"})
+	wg.Wait()
+	if id := b.m.ClusterID(); id != "c1" {
+		t.Errorf("the id is %q", id)
+	}
 }

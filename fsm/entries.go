@@ -86,6 +86,9 @@ func (m *Machine) change(e *Entry, a *apply, items []command.Item) ([]command.Re
 		return nil, 0, err
 	}
 	m.state.lastTime = a.now
+	if id := a.clusterID; id != *m.clusterID.Load() {
+		m.clusterID.Store(&id)
+	}
 	m.moveTo(e.Index, e.Term)
 	if len(a.events) > 0 {
 		a.batch = newBatch(a)
@@ -116,9 +119,6 @@ func newBatch(a *apply) *batch {
 func (m *Machine) publish(a *apply) {
 	if a.trimmed != m.trimmed.Load() {
 		m.trimmed.Store(a.trimmed)
-	}
-	if id := a.clusterID; id != *m.clusterID.Load() {
-		m.clusterID.Store(&id)
 	}
 	if len(a.events) > 0 {
 		m.ring.add(a.batch, m.flushed.Load())

@@ -146,7 +146,8 @@ func (m *Machine) open(ctx context.Context) error {
 	m.synced.Store(s.index)
 	m.trimmed.Store(s.trimmed)
 	m.schema.Store(int64(s.schema))
-	m.clusterID.Store(&s.clusterID)
+	id := s.clusterID // apply writes to the state
+	m.clusterID.Store(&id)
 	m.feedSize.Store(feedBytes)
 	m.ring.reset(s.index)
 	return nil
