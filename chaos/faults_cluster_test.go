@@ -1,9 +1,13 @@
+//go:build linux
+
 package chaos
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"time"
 
@@ -121,20 +125,26 @@ func installFrozen(ctx context.Context, e *env, r *rand.Rand, hold time.Duration
 	if err != nil {
 		return err
 	}
+	e.net.throttle(link{l.name, n.name})
+	before, err := os.ReadFile(l.log)
+	if err != nil {
+		return err
+	}
 	if err := e.start(n); err != nil {
 		return err
 	}
-	for end := time.Now().Add(3 * time.Second); time.Now().Before(end) && ctx.Err() == nil; pauseFor(ctx, 5*time.Millisecond) {
-		var st struct {
-			Installing *struct{} `json:"installing"`
-		}
-		if e.cluster.direct(ctx, n, "GET", "/v1/cluster", &st) == nil && st.Installing != nil {
+	for end := time.Now().Add(4 * time.Second); time.Now().Before(end) && ctx.Err() == nil; pauseFor(ctx, 5*time.Millisecond) {
+		text, err := os.ReadFile(l.log)
+		if err == nil && bytes.Contains(text[len(before):], []byte("database copied for another node")) {
+			e.say("  %s is frozen while it sends its database", l.name)
+			pauseFor(ctx, 300*time.Millisecond)
 			break
 		}
 	}
 	l.process().pause()
 	pauseFor(ctx, hold)
 	l.process().resume()
+	e.net.heal()
 	return e.caughtUp(ctx, n, 60*time.Second)
 }
 

@@ -1,3 +1,5 @@
+//go:build linux
+
 package chaos
 
 import (
@@ -190,7 +192,7 @@ func damage(pattern string) func(context.Context, *env, *rand.Rand, time.Duratio
 	}
 }
 
-// spoil truncates a file, or puts rubbish into it.
+// spoil truncates a file, turns one bit, or puts rubbish into it.
 func spoil(file string, r *rand.Rand) (string, error) {
 	info, err := os.Stat(file)
 	if err != nil {
@@ -200,7 +202,8 @@ func spoil(file string, r *rand.Rand) (string, error) {
 	if size == 0 {
 		return "nothing", nil
 	}
-	if r.IntN(2) == 0 {
+	way := r.IntN(3)
+	if way == 0 {
 		to := r.Int64N(size)
 		return fmt.Sprintf("truncated to %d of %d bytes", to, size), os.Truncate(file, to)
 	}
@@ -209,6 +212,16 @@ func spoil(file string, r *rand.Rand) (string, error) {
 		return "", err
 	}
 	defer f.Close()
+	if way == 1 {
+		one := make([]byte, 1)
+		at := r.Int64N(size)
+		if _, err := f.ReadAt(one, at); err != nil {
+			return "", err
+		}
+		one[0] ^= 1 << r.IntN(8)
+		_, err = f.WriteAt(one, at)
+		return fmt.Sprintf("one bit turned at %d of %d", at, size), err
+	}
 	rubbish := make([]byte, min(size, 16<<10))
 	for i := range rubbish {
 		rubbish[i] = byte(r.Uint32())

@@ -1,3 +1,5 @@
+//go:build linux
+
 package chaos
 
 import (
@@ -101,7 +103,7 @@ func processFaults() []fault {
 			pauseFor(ctx, hold)
 			return nil
 		}},
-		{name: "pause-leader", hold: 1500 * time.Millisecond, run: func(ctx context.Context, e *env, r *rand.Rand, hold time.Duration) error {
+		{name: "pause-leader", hold: 2 * time.Second, run: func(ctx context.Context, e *env, r *rand.Rand, hold time.Duration) error {
 			n, err := e.leader(ctx)
 			if err != nil {
 				return err
@@ -210,6 +212,11 @@ func networkFaults() []fault {
 				return err
 			}
 			e.net.block(between([]string{l.name}, e.others(l)[:1])...)
+			pauseFor(ctx, hold)
+			return nil
+		}},
+		{name: "shatter", hold: 2 * time.Second, nodes: 3, run: func(ctx context.Context, e *env, _ *rand.Rand, hold time.Duration) error {
+			e.net.block(between(e.names(), e.names())...)
 			pauseFor(ctx, hold)
 			return nil
 		}},

@@ -1,3 +1,5 @@
+//go:build linux
+
 package chaos
 
 import (
@@ -69,7 +71,7 @@ func (c *cluster) start(n *node) error {
 		}
 		argv = append(argv, "--http-advertise", "http://"+n.forAgents, "--cluster", n.cluster, "--advertise", n.viaCluster,
 			"--join", strings.Join(join, ","), "--bootstrap-expect", strconv.Itoa(len(c.nodes)), "--cluster-key-file", c.key,
-			"--snapshot-threshold", "262144")
+			"--snapshot-threshold", "32768") // tiny: logs are cut all the time
 	}
 	p, err := spawn(n.space, n.name, n.log, []string{"ORRERY_CHAOS_CLOCK=" + n.clock}, argv...)
 	if err != nil {

@@ -1,7 +1,10 @@
+//go:build linux
+
 package chaos
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"sync"
@@ -113,9 +116,5 @@ func (c *children) remove(pid int) {
 func (c *children) all() map[int]string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all := make(map[int]string, len(c.pids))
-	for pid, name := range c.pids {
-		all[pid] = name
-	}
-	return all
+	return maps.Clone(c.pids)
 }

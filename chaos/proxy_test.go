@@ -1,3 +1,5 @@
+//go:build linux
+
 package chaos
 
 import (
@@ -26,6 +28,7 @@ type network struct {
 	mu      sync.Mutex
 	cut     map[link]bool
 	cutUDP  map[link]bool
+	slow    map[link]bool // by crawl; proxies only
 	silent  map[link]bool // connections are reset when this direction carries something
 	changed chan struct{} // closed with every change
 	ports   map[int]string
@@ -38,7 +41,7 @@ type network struct {
 
 func newNetwork() *network {
 	return &network{
-		cut: map[link]bool{}, cutUDP: map[link]bool{}, silent: map[link]bool{},
+		cut: map[link]bool{}, cutUDP: map[link]bool{}, slow: map[link]bool{}, silent: map[link]bool{},
 		changed: make(chan struct{}), ports: map[int]string{}, done: make(chan struct{}),
 	}
 }
@@ -100,6 +103,18 @@ func (n *network) blockPackets(links ...link) {
 	})
 }
 
+// throttle lets a direction carry only a little at a time.
+func (n *network) throttle(links ...link) {
+	n.change(func() {
+		for _, l := range links {
+			n.slow[l] = true
+		}
+	})
+}
+
+// crawl is how long a piece of up to 64 KiB takes in a throttled direction.
+const crawl = 200 * time.Millisecond
+
 // silence resets connections as soon as they carry something in a direction: what
 // was asked for happens, and its answer is lost.
 func (n *network) silence(links ...link) {
@@ -115,15 +130,16 @@ func (n *network) heal() {
 	n.change(func() {
 		clear(n.cut)
 		clear(n.cutUDP)
+		clear(n.slow)
 		clear(n.silent)
 	})
 }
 
-// way says what may pass in a direction now, and when to ask again.
-func (n *network) way(l link) (open, silent bool, changed <-chan struct{}) {
+// way says whether a direction is open, and when to ask again.
+func (n *network) way(l link) (open bool, changed <-chan struct{}) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return !n.cut[l], n.silent[l], n.changed
+	return !n.cut[l], n.changed
 }
 
 func (n *network) closing(c io.Closer) {
@@ -186,7 +202,7 @@ func (n *network) carry(c net.Conn, to, target string) {
 	}
 	there, back := link{from, to}, link{to, from}
 	// A connection that is opened over a cut link waits like one whose SYN is lost.
-	if !n.passable(there, c) || !n.passable(back, c) {
+	if !n.passable(there) || !n.passable(back) {
 		return
 	}
 	d, err := net.DialTimeout("tcp", target, 5*time.Second)
@@ -204,11 +220,11 @@ func (n *network) carry(c net.Conn, to, target string) {
 
 // passable waits until a direction is open. It reports false when the run ends, or
 // after so long that no peer still waits.
-func (n *network) passable(l link, _ net.Conn) bool {
+func (n *network) passable(l link) bool {
 	limit := time.NewTimer(30 * time.Second)
 	defer limit.Stop()
 	for {
-		open, _, changed := n.way(l)
+		open, changed := n.way(l)
 		if open {
 			return true
 		}
@@ -230,10 +246,16 @@ func (n *network) pump(to, from net.Conn, l link) {
 	for {
 		k, err := from.Read(buf)
 		if k > 0 {
-			if !n.passable(l, from) {
+			if !n.passable(l) {
 				return
 			}
-			if _, silent, _ := n.way(l); silent {
+			n.mu.Lock()
+			silent, slow := n.silent[l], n.slow[l]
+			n.mu.Unlock()
+			if slow {
+				time.Sleep(crawl)
+			}
+			if silent {
 				_ = to.(*net.TCPConn).SetLinger(0)
 				return
 			}

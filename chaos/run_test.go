@@ -1,3 +1,5 @@
+//go:build linux
+
 package chaos
 
 import (
@@ -265,7 +267,7 @@ func (e *env) check(ctx context.Context) {
 	e.regs.mu.Unlock()
 	e.figures(seen, stamps)
 	e.stopAll(ctx)
-	e.say("%d terms", checkTerms(e.nodes, e.found))
+	e.say("%d terms, %d databases installed", checkTerms(e.nodes, e.found), installs(e.nodes))
 }
 
 // stamps reads what the agents executed.

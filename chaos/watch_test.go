@@ -1,3 +1,5 @@
+//go:build linux
+
 package chaos
 
 import (
@@ -76,6 +78,17 @@ func checkTerms(nodes []*node, f *findings) (terms int) {
 		f.violated(6, "no node says in its log that it leads")
 	}
 	return len(by)
+}
+
+// installs counts how often a node was given the database of another, as their logs say.
+func installs(nodes []*node) (count int) {
+	for _, n := range nodes {
+		text, err := os.ReadFile(n.log)
+		if err == nil {
+			count += strings.Count(string(text), `msg="snapshot installed"`)
+		}
+	}
+	return count
 }
 
 // lastLines returns the end of a log.

@@ -4,7 +4,7 @@
 # each step and how long it took; ends at the first red one.
 #
 #   scripts/check.sh                all of it
-#   scripts/check.sh --fast         without the race detector, fuzzing, demo
+#   scripts/check.sh --fast         without the race detector, fuzzing, demo, chaos
 #   scripts/check.sh --skip-tests   without the plain tests (they ran already)
 #
 # ORRERY_FUZZ_TIME (5s) is how long each fuzz test runs.
@@ -177,5 +177,6 @@ if ! $fast; then
 	step "tests with the race detector" race
 	step "fuzzing" fuzz
 	step "demo" demo
+	step "chaos" scripts/chaos.sh --quick
 fi
 printf '\nall green (%ds)\n' "$SECONDS"
