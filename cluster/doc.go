@@ -52,4 +52,16 @@
 // copied, while work goes on, and streamed. See snapshot.go for the rules that keep
 // markers, copies and the log in step, and start.go for what is checked at start:
 // a log or a database that was lost or cut is never passed over in silence.
+//
+// # Transport
+//
+// Transport is Raft's own network transport over the connections of the cluster port,
+// with what it lacks. Nodes are addressed by id and found at their newest address. A
+// database travels over a connection of its own, which may take as long as it likes
+// but never stand still: Raft receives it in its main loop, so until a frozen sender
+// is given up (5s) the receiver has no vote. Raft's own limit on the whole, by size,
+// doesn't apply, and its TimeoutScale has no part. A vote is asked for again when the
+// idle connection it was sent over turns out to be from before a restart. Entries for
+// a node that can't be reached wait for the next heartbeat that gets through, because
+// Raft by itself would leave the node alone for up to ten seconds after it is back.
 package cluster
