@@ -114,6 +114,12 @@ type Config struct {
 	// WriteTimeout is how long a write to the log may take; zero means 5s.
 	WriteTimeout time.Duration
 
+	// Watchdog is after which time without a sign of life, or with a write to the log
+	// that doesn't end, the kernel kills the process (Linux only). It counts while the
+	// process is stopped by a signal, and belongs into a program that does nothing
+	// else, with a multiple of WriteTimeout. Zero means none.
+	Watchdog time.Duration
+
 	// SnapshotInterval is the longest time between two markers while there is anything
 	// new; zero means 2m.
 	SnapshotInterval time.Duration

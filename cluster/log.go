@@ -90,6 +90,7 @@ type logStore struct {
 	written atomic.Int64 // bytes and
 	entries atomic.Int64 // entries since the last marker
 	total   atomic.Int64 // bytes since the start
+	writes  writes       // under way
 
 	mu                  sync.Mutex
 	lastIndex, lastTerm uint64
@@ -134,9 +135,11 @@ func (s *logStore) term(index uint64) (uint64, error) {
 
 // guard watches one write; the caller calls what it returns when the write is over.
 func (s *logStore) guard(what string) func() {
-	return newOverdue(s.timeout, func() {
+	end := s.writes.begin()
+	late := newOverdue(s.timeout, func() {
 		s.hang(fmt.Errorf("the disk has held up %s for more than %s; this process ends so that the work can go on elsewhere: check the disk", what, s.timeout))
-	}).stop
+	})
+	return func() { late.stop(); end() }
 }
 
 // broken ends the node because the disk refused a write, and with it the goroutine of

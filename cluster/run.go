@@ -32,6 +32,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.ctx.Store(&ctx)
 	defer context.AfterFunc(n.dead, stop)()
 
+	endWatch := n.startWatch()
 	err := n.run(ctx)
 
 	n.proposer.queue.end(job.ErrClosed)
@@ -40,6 +41,7 @@ func (n *Node) Run(ctx context.Context) error {
 	} else {
 		n.release()
 	}
+	endWatch()
 	n.mu.Lock()
 	n.closed, n.stop = true, nil
 	n.mu.Unlock()
