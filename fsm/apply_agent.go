@@ -44,8 +44,12 @@ func (a *apply) setAgent(c *command.SetAgent) error {
 		return err
 	}
 	next := c.Agent
+	next.SessionIndex = a.index
 	t := job.AgentConnected
 	if old != nil {
+		if old.Session == next.Session {
+			next.SessionIndex = old.SessionIndex
+		}
 		next.FirstSeenAt = old.FirstSeenAt
 		if old.Session == next.Session && old.Status != job.AgentDisconnected && old.Status != job.AgentLost {
 			t = job.AgentChanged

@@ -46,6 +46,9 @@ type Agent struct {
 	// Session is the newest connection; Node is the node that holds it.
 	Session string `json:"session,omitempty" msg:"se,omitempty"`
 	Node    string `json:"node,omitempty" msg:"no,omitempty"`
+	// SessionIndex is the log index at which Session was recorded. Attempts with a
+	// greater fence were dispatched while it was the newest.
+	SessionIndex uint64 `json:"-" msg:"si,omitempty"`
 	// FirstSeenAt, ConnectedAt and DisconnectedAt are the leader's clock.
 	FirstSeenAt    Time `json:"first_seen_at" msg:"fs"`
 	ConnectedAt    Time `json:"connected_at" msg:"ca"`

@@ -10,8 +10,8 @@ import (
 func (z *Agent) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(14)
-	var zb0001Mask uint16 /* 14 bits */
+	zb0001Len := uint32(15)
+	var zb0001Mask uint16 /* 15 bits */
 	_ = zb0001Mask
 	if z.Group == "" {
 		zb0001Len--
@@ -29,9 +29,13 @@ func (z *Agent) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x400
 	}
+	if z.SessionIndex == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x800
+	}
 	if z.DisconnectedAt == 0 {
 		zb0001Len--
-		zb0001Mask |= 0x2000
+		zb0001Mask |= 0x4000
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -110,13 +114,18 @@ func (z *Agent) MarshalMsg(b []byte) (o []byte, err error) {
 			o = append(o, 0xa2, 0x6e, 0x6f)
 			o = msgp.AppendString(o, z.Node)
 		}
+		if (zb0001Mask & 0x800) == 0 { // if not omitted
+			// string "si"
+			o = append(o, 0xa2, 0x73, 0x69)
+			o = msgp.AppendUint64(o, z.SessionIndex)
+		}
 		// string "fs"
 		o = append(o, 0xa2, 0x66, 0x73)
 		o = msgp.AppendInt64(o, int64(z.FirstSeenAt))
 		// string "ca"
 		o = append(o, 0xa2, 0x63, 0x61)
 		o = msgp.AppendInt64(o, int64(z.ConnectedAt))
-		if (zb0001Mask & 0x2000) == 0 { // if not omitted
+		if (zb0001Mask & 0x4000) == 0 { // if not omitted
 			// string "da"
 			o = append(o, 0xa2, 0x64, 0x61)
 			o = msgp.AppendInt64(o, int64(z.DisconnectedAt))
@@ -268,6 +277,12 @@ func (z *Agent) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Node")
 				return
 			}
+		case "si":
+			z.SessionIndex, bts, err = msgp.ReadUint64Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "SessionIndex")
+				return
+			}
 		case "fs":
 			{
 				var zb0006 int64
@@ -320,7 +335,7 @@ func (z *Agent) Msgsize() (s int) {
 	for za0002 := range z.Queues {
 		s += msgp.StringPrefixSize + len(z.Queues[za0002])
 	}
-	s += 2 + msgp.IntSize + 2 + msgp.StringPrefixSize + len(z.Version) + 3 + msgp.Uint8Size + 3 + msgp.StringPrefixSize + len(z.Session) + 3 + msgp.StringPrefixSize + len(z.Node) + 3 + msgp.Int64Size + 3 + msgp.Int64Size + 3 + msgp.Int64Size
+	s += 2 + msgp.IntSize + 2 + msgp.StringPrefixSize + len(z.Version) + 3 + msgp.Uint8Size + 3 + msgp.StringPrefixSize + len(z.Session) + 3 + msgp.StringPrefixSize + len(z.Node) + 3 + msgp.Uint64Size + 3 + msgp.Int64Size + 3 + msgp.Int64Size + 3 + msgp.Int64Size
 	return
 }
 

@@ -153,10 +153,10 @@ func (t *term) rebind(a *agent, env wire.Envelope, replacing bool, now time.Dura
 			}
 			t.arm(att)
 		case att.finishing, att.unsent != nil:
-		case att.session == a.session, att.doubt == a.session:
-			// Sent over this very connection, perhaps by the leader before. It is on
-			// its way to the agent, and the heartbeats will tell, or it was lost on
-			// its way to the node.
+		case att.session == a.session, att.doubt == a.session, env.Again:
+			// No new connection, so the heartbeats will tell. What was sent over this
+			// one, perhaps by the leader before, may also have been lost on its way to
+			// the node.
 			if !att.acked {
 				att.strayed = att.session == a.session && !sent[att]
 				t.await(att, now)

@@ -159,9 +159,11 @@ func (t *term) load(ctx context.Context) (subscription, error) {
 				a := t.agentOf(row.Agent)
 				att := t.hold(a, row)
 				att.acked = att.running
-				// If the agent is still on this connection, the dispatch may be
-				// on its way to it.
-				att.session = a.session
+				if uint64(att.fence) > a.row.SessionIndex {
+					// If the agent is still on this connection, the dispatch may be
+					// on its way to it.
+					att.session = a.session
+				}
 			}
 		}
 		if len(rows) < loadPage {
