@@ -316,10 +316,12 @@ func (f *Founding) followUp(ctx context.Context, p Proposal) (waiting string, er
 		f.answered = time.Now()
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		switch answer.Fate {
-		case begun:
+		switch held := f.rec.Promised; {
+		case held == nil || held.Proposer != p.Proposer || held.Number != p.Number:
+			return "", nil // it has proposed again meanwhile
+		case answer.Fate == begun:
 			return "", f.change(f.rec.join(p.Cluster))
-		case givenUp:
+		case answer.Fate == givenUp:
 			return "", f.change(f.rec.free(p), nil)
 		}
 	}

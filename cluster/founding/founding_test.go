@@ -265,7 +265,9 @@ func TestAReplacedFolderFreesNobodyElse(t *testing.T) {
 			w.start(node(i), 3)
 		}
 		w.run("promised", func() bool { return w.nodes["n-b"].disk.rec.Promised != nil || w.nodes["n-c"].disk.rec.Promised != nil })
+		w.mu.Lock()
 		w.meddle = nil
+		w.mu.Unlock()
 		time.Sleep(time.Minute)
 		// n-a is gone for good; the operator empties the folders that wait for it.
 		for _, id := range []string{"n-b", "n-c"} {

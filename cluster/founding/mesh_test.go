@@ -109,11 +109,11 @@ func (w *world) ids() []string {
 	return slices.Sorted(maps.Keys(w.nodes))
 }
 
-// chance draws under mu.
-func (w *world) chance(p float64) bool {
+// tear draws whether a save is interrupted, and how far it came.
+func (w *world) tear() (crash, written bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.rng.Float64() < p
+	return w.rng.Float64() < w.torn, w.rng.IntN(2) == 0
 }
 
 func (w *world) pause() time.Duration {
@@ -136,7 +136,7 @@ func (w *world) start(id string, expect int) *process {
 	p.expect, p.result, p.err, p.said = expect, "", nil, &lines{}
 	w.mu.Unlock()
 	p.disk.mu.Lock()
-	p.disk.tear = func() (bool, bool) { return w.chance(w.torn), w.chance(0.5) }
+	p.disk.tear = w.tear
 	p.disk.mu.Unlock()
 
 	f, err := newFounding(Config{
@@ -276,8 +276,11 @@ func (w *world) call(ctx context.Context, from string, life int, to, method stri
 	if err := travel(); err != nil {
 		return nil, err
 	}
-	if w.meddle != nil {
-		w.meddle(from, to, method)
+	w.mu.Lock()
+	meddle := w.meddle
+	w.mu.Unlock()
+	if meddle != nil {
+		meddle(from, to, method)
 	}
 	w.mu.Lock()
 	p, eager := w.nodes[to], w.eager

@@ -109,7 +109,10 @@ func (g *Gossip) Run(ctx context.Context) error {
 		_, err = g.refresh()
 	}
 	if err != nil {
-		return errors.Join(closed(g.cfg.PacketConn.Close()), closed(g.cfg.Listener.Close()), ended(ctx, err))
+		if ctx.Err() != nil {
+			err = nil
+		}
+		return errors.Join(err, closed(g.cfg.PacketConn.Close()), closed(g.cfg.Listener.Close()))
 	}
 	s := &session{net: newTransport(g.cfg, g.metrics, self)}
 	s.net.start()
@@ -127,14 +130,6 @@ func (g *Gossip) Run(ctx context.Context) error {
 		g.log.DebugContext(context.WithoutCancel(ctx), "nobody was told that this node stops", obs.Err(err))
 	}
 	return s.list.Shutdown()
-}
-
-// ended is nil when ctx has ended, else err.
-func ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
 }
 
 func (g *Gossip) listConfig(t *transport) *memberlist.Config {
