@@ -18,6 +18,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// foundingName is the file in which founding keeps its promises.
+const foundingName = "founding.json"
+
 // network is what joins this node with others: the cluster port, and what runs over
 // it. A node alone has none.
 type network struct {
@@ -92,7 +95,7 @@ func (s *Server) joinNetwork(reg prometheus.Registerer) (err error) {
 	n.founding, err = founding.New(founding.Config{
 		Node:     id,
 		Address:  n.port.Advertise(),
-		File:     s.data.sub("founding.json"),
+		File:     s.data.sub(foundingName),
 		Expect:   cfg.BootstrapExpect,
 		Cluster:  s.memberOf,
 		Peers:    n.gossip.Peers,

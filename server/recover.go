@@ -89,6 +89,10 @@ func (r *Recovery) Run(ctx context.Context) (cluster.Recovery, error) {
 	if err != nil {
 		return done, err
 	}
+	// What the founders of the former cluster promised each other counts no more.
+	if err := os.Remove(r.data.sub(foundingName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return done, explainPath(r.data.sub(foundingName), err)
+	}
 	return done, r.data.setCluster(done.ClusterID, r.cfg.Version)
 }
 
