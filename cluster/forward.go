@@ -11,8 +11,8 @@ import (
 	"github.com/orrery-io/orrery/job"
 )
 
-// Bounds of what a node forwards to the leader. A call is never cut: one that is
-// larger than a request gets a request of its own.
+// Bounds of what a node forwards to the leader. What Propose gives is never
+// cut: when it is larger than a request it gets a request of its own.
 const (
 	forwardDepth = 4 // requests on their way to one leader
 	forwardItems = 1000

@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
+	"iter"
 	"time"
 
 	"github.com/orrery-io/orrery/command"
@@ -38,6 +40,23 @@ func (n *Node) Propose(ctx context.Context, items ...command.Item) ([]command.Re
 		return nil, job.ErrClosed
 	}
 	defer n.guests.Done()
+	var all []command.Result
+	for piece := range pieces(items, forwardCall) {
+		results, err := n.proposeAnywhere(ctx, piece)
+		switch {
+		case err == nil:
+			all = append(all, results...)
+		case len(all) > 0:
+			return nil, fmt.Errorf("%w: %w", job.ErrOutcomeUnknown, err) // a part was recorded
+		default:
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// proposeAnywhere has whoever leads record what one request to the leader can carry.
+func (n *Node) proposeAnywhere(ctx context.Context, items []command.Item) (results []command.Result, err error) {
 	err = n.withLeader(ctx, func(leader string) error {
 		unassign(items)
 		if leader == n.cfg.ID {
@@ -51,6 +70,32 @@ func (n *Node) Propose(ctx context.Context, items ...command.Item) ([]command.Re
 		return err
 	})
 	return results, err
+}
+
+// forwardCall bounds what of one call goes to the leader at once, in bytes: half of
+// what Peers must be able to carry, because the encoding adds to it.
+const forwardCall = 4 << 20
+
+// pieces divides items into runs of at most so many bytes. One item that is larger is
+// a piece of its own.
+func pieces(items []command.Item, most int) iter.Seq[[]command.Item] {
+	return func(yield func([]command.Item) bool) {
+		begin, size := 0, 0
+		for i := range items {
+			if items[i].Command == nil {
+				continue // refused with its piece
+			}
+			n := items[i].Size()
+			if i > begin && size+n > most {
+				if !yield(items[begin:i]) {
+					return
+				}
+				begin, size = i, 0
+			}
+			size += n
+		}
+		yield(items[begin:])
+	}
 }
 
 // proposeHere records items when this node leads.

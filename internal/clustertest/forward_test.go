@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -37,6 +38,26 @@ func TestForward(t *testing.T) {
 				if jobs := f.Memory.Jobs(); !slices.Contains(jobs, payload) || jobs[results[0].Job-1] != payload {
 					t.Fatalf("%s has %v after it was told job %d", f.ID, jobs, results[0].Job)
 				}
+			}
+		}
+		c.Agree()
+	})
+
+	run("a call may be larger than a request to the leader", func(t *testing.T) {
+		c := Start(t, Config{})
+		f := c.Followers()[0]
+		var items []command.Item
+		for i := range 2000 {
+			items = append(items, Submit(fmt.Sprintf("%q", strconv.Itoa(i)+strings.Repeat(" ", 10_000)), ""))
+		}
+		results, err := f.Propose(t.Context(), items...)
+		if err != nil || len(results) != len(items) {
+			t.Fatalf("%d results, %v", len(results), err)
+		}
+		jobs := f.Memory.Jobs()
+		for i, r := range results {
+			if want := fmt.Sprintf("%q", strconv.Itoa(i)+strings.Repeat(" ", 10_000)); jobs[r.Job-1] != want {
+				t.Fatalf("item %d became %.20s", i, jobs[r.Job-1])
 			}
 		}
 		c.Agree()

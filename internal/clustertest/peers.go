@@ -11,6 +11,9 @@ import (
 // noticed is how long it takes until a node notices that a connection is dead.
 const noticed = time.Second
 
+// maxMessage bounds a request, in bytes: as cluster/link does.
+const maxMessage = 8 << 20
+
 // peers is a node's way to the handlers of the others. It implements cluster.Peers.
 type peers struct {
 	net *Network
@@ -24,6 +27,9 @@ func unreachable(node string) error {
 
 // Call implements cluster.Peers.
 func (p *peers) Call(ctx context.Context, node, method string, body []byte) ([]byte, error) {
+	if len(body) > maxMessage {
+		return nil, job.Errorf(job.TooLarge, "message_too_large", "a message between nodes would have %d bytes; the limit is %d", len(body), maxMessage)
+	}
 	there := p.net.fate(p.id, node)
 	switch {
 	case p.net.cut(p.id, node):
