@@ -84,7 +84,7 @@ func (c *crew) node(i int) *whole {
 // start starts node i on its folder and connects it.
 func (c *crew) start(t *testing.T, i int) {
 	t.Helper()
-	addr, trans := raft.NewInmemTransportWithTimeout(raft.ServerAddress(crewID(i)), 2*time.Second)
+	addr, trans := raft.NewInmemTransportWithTimeout(raft.ServerAddress(crewID(i)), 500*time.Millisecond)
 	c.mu.Lock()
 	c.trans[i] = trans
 	for j, other := range c.trans {

@@ -81,10 +81,10 @@ type logStore struct {
 	// trimmable is the highest index that may be deleted because it is in the
 	// database, on disk, and nobody needs it. applied and marker are the machine's.
 	trimmable, applied, marker func() uint64
-	position                   func() position   // the marker's
-	stored                     func(last uint64) // called after each write, on the goroutine of raft that wrote; nil does nothing
-	fail                       func(error)       // ends the node
-	hang                       func(error)       // ends the node without waiting for the disk
+	termAt                     func(index uint64) (term uint64, ok bool) // of a snapshot, for GetLog
+	stored                     func(last uint64)                         // called after each write, on the goroutine of raft that wrote; nil does nothing
+	fail                       func(error)                               // ends the node
+	hang                       func(error)                               // ends the node without waiting for the disk
 
 	running atomic.Bool  // raft runs: its goroutines may be ended
 	written atomic.Int64 // bytes and
@@ -204,14 +204,17 @@ func (s *logStore) follows(logs []*raft.Log) error {
 var termOnly = []byte("orrery: the content of this entry is not known")
 
 // GetLog implements raft.LogStore. After an install the log begins behind the marker,
-// and raft asks for the entry at the marker when a new leader has others behind it:
-// its term is known, and that is all that raft looks at. No node takes such an entry
+// and raft asks for the entry at the marker: a follower when a new leader has others
+// behind it, a leader when it has sent a copy of its database and goes on from there.
+// Its term is known, and that is all that raft looks at. No node takes such an entry
 // from another (guard).
 func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	err := s.bolt.GetLog(index, l)
-	if m := s.position(); errors.Is(err, raft.ErrLogNotFound) && index > 1 && index == m.index {
-		*l = raft.Log{Index: index, Term: m.term, Type: raft.LogNoop, Extensions: termOnly}
-		return nil
+	if errors.Is(err, raft.ErrLogNotFound) && index > 1 {
+		if term, ok := s.termAt(index); ok {
+			*l = raft.Log{Index: index, Term: term, Type: raft.LogNoop, Extensions: termOnly}
+			return nil
+		}
 	}
 	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
 		return s.broken(fmt.Sprintf("read entry %d of the log", index), err)

@@ -98,7 +98,7 @@ func testStore(t *testing.T, n int) *logStore {
 	s := &logStore{
 		bolt: bolt, timeout: time.Minute, metrics: newMetrics(nil, nil),
 		trimmable: func() uint64 { return math.MaxUint64 }, applied: func() uint64 { return 0 }, marker: func() uint64 { return 0 },
-		position: func() position { return position{} }, fail: func(error) {}, hang: func(error) {},
+		termAt: func(uint64) (uint64, bool) { return 0, false }, fail: func(error) {}, hang: func(error) {},
 	}
 	if err := s.load(); err != nil {
 		t.Fatal(err)

@@ -68,7 +68,7 @@ type snapshots struct {
 }
 
 // pin keeps the log from the entry at index on.
-type pin struct{ index uint64 }
+type pin struct{ index, term uint64 }
 
 func newSnapshots(cfg Config, store *logStore, m *metrics, ctx func() context.Context) *snapshots {
 	s := &snapshots{
@@ -117,6 +117,22 @@ func (s *snapshots) position() position {
 		return *p
 	}
 	return position{}
+}
+
+// termAt returns the term of the entry at the marker, or at that of a copy that is
+// being sent.
+func (s *snapshots) termAt(index uint64) (term uint64, ok bool) {
+	if m := s.position(); m.index == index {
+		return m.term, true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p := range s.pins {
+		if p.index == index {
+			return p.term, true
+		}
+	}
+	return 0, false
 }
 
 // note remembers the marker where it can be had without waiting, and beside the log,
@@ -398,7 +414,7 @@ func (s *snapshots) makeCopy() (_ *copied, err error) {
 	if !ok {
 		return nil, errors.New("there is no snapshot yet")
 	}
-	c := &copied{meta: *metaOf(m), made: time.Now(), pin: &pin{index: m.Index}, refs: 1}
+	c := &copied{meta: *metaOf(m), made: time.Now(), pin: &pin{index: m.Index, term: m.Term}, refs: 1}
 	s.mu.Lock()
 	s.pins[c.pin] = struct{}{}
 	s.serial++

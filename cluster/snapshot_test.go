@@ -27,7 +27,7 @@ func testSnapshots(t *testing.T) (*snapshots, *adapter, *fakeMachine) {
 	if err := s.prepare(); err != nil {
 		t.Fatal(err)
 	}
-	store.marker, store.trimmable, store.position = s.marker, s.trimmable, s.position
+	store.marker, store.trimmable, store.termAt = s.marker, s.trimmable, s.termAt
 	return s, &adapter{machine: m, snaps: s, metrics: store.metrics, fail: func(err error) { t.Error(err) }, ctx: ctx, fault: func(string) error { return nil }}, m
 }
 
@@ -272,6 +272,46 @@ func TestSnapshots(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestSentMarkerIsKnown: a leader that has its database from another node, and sends a
+// copy on, goes on behind the copy's marker also when it has set another one meanwhile.
+// Its log never had the entry there.
+func TestSentMarkerIsKnown(t *testing.T) {
+	s, a, m := testSnapshots(t)
+	if err := a.Restore(receive(t, s, 50, other(t))); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.store.DeleteRange(1, 20); err != nil {
+		t.Fatal(err)
+	}
+	for i := uint64(51); i < 70; i++ {
+		if err := s.store.StoreLog(&raft.Log{Index: i, Term: 2}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.state.Marker.Configuration = raft.EncodeConfiguration(raft.Configuration{})
+	_, rc, err := s.Open("1-50")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rc.Close()
+	m.state.Applied = 65
+	snap, err := a.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := take(t, s, snap, 65); err != nil {
+		t.Fatal(err)
+	}
+	snap.Release()
+	var l raft.Log
+	if err := s.store.GetLog(50, &l); err != nil || l.Term != 1 || !bytes.Equal(l.Extensions, termOnly) {
+		t.Errorf("entry 50: %+v, %v", l, err)
+	}
+	if err := s.store.GetLog(49, &l); !errors.Is(err, raft.ErrLogNotFound) {
+		t.Errorf("entry 49: %v", err)
+	}
 }
 
 // foreignSink is a sink of another store.
