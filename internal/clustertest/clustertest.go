@@ -2,6 +2,7 @@ package clustertest
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -300,7 +301,13 @@ func (c *Cluster) Agree() {
 		}
 		if n.Memory != nil {
 			hashes[n.Memory.Sum()] += " " + n.ID
+			continue
 		}
+		hash, err := n.Disk.Hash(c.t.Context(), index)
+		if err != nil {
+			c.t.Fatalf("hash of node %s: %v", n.ID, err)
+		}
+		hashes[hex.EncodeToString(hash)] += " " + n.ID
 	}
 	if len(hashes) > 1 {
 		c.t.Errorf("the nodes differ: %s", fmt.Sprint(hashes))

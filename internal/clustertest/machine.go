@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"sync"
 	"time"
@@ -51,9 +52,7 @@ func (s *state) clone() state {
 	c := *s
 	c.Jobs = append([]string(nil), s.Jobs...)
 	c.Answers = make(map[string]command.Result, len(s.Answers))
-	for k, v := range s.Answers {
-		c.Answers[k] = v
-	}
+	maps.Copy(c.Answers, s.Answers)
 	return c
 }
 

@@ -108,6 +108,7 @@ func TestOverload(t *testing.T) {
 			}
 		}
 	}
+	c.Agree()
 	for i, reg := range registries {
 		for _, name := range []string{"orrery_cluster_snapshot_copies_total", "orrery_cluster_snapshot_installs_total"} {
 			if v := value(t, reg, name); v != 0 {

@@ -77,13 +77,20 @@ func (t *transport) deliver(ctx context.Context, rpc raft.RPC) bool {
 	return false
 }
 
-// pass takes one message to another node. Nil means that it was lost on the way.
-func (t *transport) pass(ctx context.Context, to string, command any, r io.Reader, repeatable bool) (answer <-chan raft.RPCResponse, err error) {
+// reply is the answer to a message, and when it was given.
+type reply struct {
+	raft.RPCResponse
+	at time.Time
+}
+
+// pass takes one message to another node, which was sent a while ago. Nil means that it
+// was lost on the way.
+func (t *transport) pass(ctx context.Context, sent time.Time, to string, command any, r io.Reader, repeatable bool) (answer <-chan reply, err error) {
 	f := t.net.raftFate(t.id, to)
 	if f.lost {
 		return nil, nil
 	}
-	if !pause(ctx, f.delay) {
+	if !pause(ctx, f.delay-time.Since(sent)) {
 		return nil, nil //nolint:nilerr // the message came too late to matter
 	}
 	p := t.net.point(to)
@@ -97,11 +104,20 @@ func (t *transport) pass(ctx context.Context, to string, command any, r io.Reade
 	if f.twice && repeatable {
 		p.transport.deliver(ctx, raft.RPC{Command: command, RespChan: make(chan raft.RPCResponse, 1)})
 	}
-	return ch, nil
+	replies := make(chan reply, 1)
+	go func() {
+		select {
+		case got := <-ch:
+			replies <- reply{got, time.Now()}
+		case <-t.ctx.Done():
+		case <-p.up.Done():
+		}
+	}()
+	return replies, nil
 }
 
 // back waits for the answer to a message, and takes it back.
-func (t *transport) back(ctx context.Context, from string, answer <-chan raft.RPCResponse) (any, error) {
+func (t *transport) back(ctx context.Context, from string, answer <-chan reply) (any, error) {
 	if answer == nil {
 		<-ctx.Done()
 		return nil, errTimeout
@@ -109,7 +125,7 @@ func (t *transport) back(ctx context.Context, from string, answer <-chan raft.RP
 	select {
 	case got := <-answer:
 		f := t.net.raftFate(from, t.id)
-		if f.lost || !pause(ctx, f.delay) {
+		if f.lost || !pause(ctx, f.delay-time.Since(got.at)) {
 			<-ctx.Done()
 			return nil, errTimeout
 		}
@@ -123,7 +139,7 @@ func (t *transport) back(ctx context.Context, from string, answer <-chan raft.RP
 func ask[A any](t *transport, to raft.ServerAddress, timeout time.Duration, command any, r io.Reader, repeatable bool, into *A) error {
 	ctx, cancel := context.WithTimeout(t.ctx, timeout)
 	defer cancel()
-	answer, err := t.pass(ctx, string(to), command, r, repeatable)
+	answer, err := t.pass(ctx, time.Now(), string(to), command, r, repeatable)
 	if err != nil {
 		return err
 	}
@@ -191,7 +207,7 @@ type append1 struct {
 	began  time.Time
 	args   *raft.AppendEntriesRequest
 	resp   *raft.AppendEntriesResponse
-	answer <-chan raft.RPCResponse
+	answer <-chan reply
 	err    error
 	ready  chan struct{}
 }
@@ -231,7 +247,7 @@ func (p *pipeline) pass() {
 		case a := <-p.sent:
 			ctx, cancel := context.WithTimeout(p.ctx, rpcTimeout)
 			own := *a.args
-			a.answer, a.err = p.t.pass(ctx, p.to, &own, nil, true)
+			a.answer, a.err = p.t.pass(ctx, a.began, p.to, &own, nil, true)
 			cancel()
 			select {
 			case p.passed <- a:
