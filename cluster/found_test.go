@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,13 +18,13 @@ func TestFound(t *testing.T) {
 		t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
 	}
 	run("one writes the first entry, the cluster gets the id that was agreed upon", func(t *testing.T) {
-		asked := 0
+		var asked atomic.Int32
 		c := newTrio(t, func(cfg *Config) {
 			founders := cfg.Founders
 			cfg.Founders = nil
 			first := cfg.ID == "n1"
 			cfg.Found = func(context.Context) ([]raft.Server, string, error) {
-				asked++
+				asked.Add(1)
 				time.Sleep(time.Minute) // until the others are there
 				if first {
 					return founders, "AGREED", nil
@@ -32,8 +33,8 @@ func TestFound(t *testing.T) {
 			}
 		})
 		l := c.record(t, "1")
-		if asked != 3 {
-			t.Errorf("Found was called %d times", asked)
+		if n := asked.Load(); n != 3 {
+			t.Errorf("Found was called %d times", n)
 		}
 		for i, n := range c.nodes {
 			c.agree(t, i, l)
@@ -50,8 +51,8 @@ func TestFound(t *testing.T) {
 			c.start(t, i)
 		}
 		c.record(t, "2")
-		if asked != 3 {
-			t.Errorf("Found was called %d times", asked)
+		if n := asked.Load(); n != 3 {
+			t.Errorf("Found was called %d times", n)
 		}
 	})
 

@@ -275,12 +275,15 @@ type telephone struct {
 func (p telephone) Call(ctx context.Context, node, method string, body []byte) ([]byte, error) {
 	p.town.mu.Lock()
 	other := p.town.homes[node]
-	reached := other != nil && other.node != nil && !p.town.apart[[2]string{p.id, node}]
+	var n *running
+	if other != nil && !p.town.apart[[2]string{p.id, node}] {
+		n = other.node
+	}
 	p.town.mu.Unlock()
-	if !reached {
+	if n == nil {
 		return nil, job.Errorf(job.Unavailable, "node_unreachable", "node %s can't be reached", node)
 	}
-	h := other.node.Handlers()[method]
+	h := n.Handlers()[method]
 	if h == nil {
 		return nil, job.Errorf(job.Invalid, "unknown_method", "%s?", method)
 	}
