@@ -195,8 +195,7 @@ func lossy(w *town, random *rand.Rand) {
 			from, to := x.id, w.nodes[random.IntN(3)].id
 			w.roads.sever(func(f, t string) bool { return f == from && t == to })
 		case 1:
-			n := 0
-			x.lossy = func() bool { n++; return n%3 == 1 && n < 30 }
+			x.lossy.Store(30)
 		case 2:
 			w.roads.sever(func(f, t string) bool { return f[0] == 'n' && t[0] == 'n' })
 		case 3:
@@ -205,7 +204,7 @@ func lossy(w *town, random *rand.Rand) {
 		time.Sleep(time.Duration(random.IntN(1500)) * time.Millisecond)
 	}
 	for _, x := range w.nodes {
-		x.lossy = nil
+		x.lossy.Store(0)
 	}
 	w.until("all jobs have ended", func() bool { return w.ended(ids) })
 	for _, id := range ids {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,8 +57,8 @@ type townNode struct {
 	stop  func()
 	// stopHub ends the hub, as a node does first that shuts down.
 	stopHub func()
-	// lossy, when set, drops messages of this node.
-	lossy func() bool
+	// lossy is of how many messages that this node sends next one in three is dropped.
+	lossy atomic.Int64
 }
 
 // inTown runs f in a bubble with n nodes, of which the first leads.
@@ -154,7 +155,7 @@ func (w *town) draining(id string, on bool) {
 	w.drained[id] = on
 }
 
-// lossyMesh drops what townNode.lossy says.
+// lossyMesh drops what townNode.lossy tells it to.
 type lossyMesh struct {
 	*link.Mesh
 
@@ -162,7 +163,7 @@ type lossyMesh struct {
 }
 
 func (m lossyMesh) Send(node, method string, body []byte) bool {
-	if m.node.lossy != nil && m.node.lossy() {
+	if left := m.node.lossy.Add(-1); left >= 0 && left%3 == 1 {
 		return false
 	}
 	return m.Mesh.Send(node, method, body)

@@ -121,9 +121,9 @@ func TestGarbage(t *testing.T) {
 				run(t, b)
 				ws, nc := rawDial(t, n, "x", newEpochs().next().String())
 				defer nc.Close()
-				go func() { _ = ws.Write(context.Background(), tt.typ, tt.data) }()
+				go func() { _ = ws.Write(t.Context(), tt.typ, tt.data) }()
 				for {
-					if _, _, err := ws.Read(context.Background()); err != nil {
+					if _, _, err := ws.Read(t.Context()); err != nil {
 						break
 					}
 				}
