@@ -53,6 +53,12 @@
 // markers, copies and the log in step, and start.go for what is checked at start:
 // a log or a database that was lost or cut is never passed over in silence.
 //
+// A node of several that has lost its database gets it again from the leader. Until it
+// has what it had acknowledged, it gives no vote to a node that lacks that, and asks
+// for none (floor.go, guard.go). A backup is restored through Raft, so that nobody can
+// miss it (restore.go), and when the majority is gone for good one node can go on alone
+// under a new cluster id (recover.go).
+//
 // # Transport
 //
 // Transport is Raft's own network transport over the connections of the cluster port,

@@ -116,6 +116,18 @@ func (n *Node) refill(ctx context.Context, st standing) error {
 	return nil
 }
 
+// damaged has the next start get the database from the leader, when there are others
+// who have it: a large one is not read in full when it is opened.
+func (n *Node) damaged() {
+	others, err := n.others()
+	if err != nil || len(others) == 0 || n.guard == nil {
+		return
+	}
+	if err := n.store.SetUint64(keyDiscard, 1); err == nil {
+		n.log.Error("the database is damaged; start this node again, and it gets another from the leader")
+	}
+}
+
 // lifted reports whether there is no vote floor (any more).
 func (n *Node) lifted() bool {
 	floor := n.floor.Load()

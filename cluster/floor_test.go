@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/orrery-io/orrery/job"
 )
 
 // stopNode stops node i.
@@ -180,6 +181,28 @@ func TestVoteFloor(t *testing.T) {
 		if got := c.nodes[a].machine.jobs(); len(got) != 22 || slices.Contains(got, "wrong") {
 			t.Errorf("it has %s", got)
 		}
+	})
+
+	run("damage that shows while it runs is mended at the next start", func(t *testing.T) {
+		c := newTrio(t, nil)
+		l := c.record(t, "1")
+		a := (l + 1) % 3
+		c.agree(t, a, l)
+		m := c.nodes[a].machine
+		m.mu.Lock()
+		m.fail = job.Errorf(job.Unavailable, "database_damaged", "a page is wrong")
+		m.mu.Unlock()
+		c.record(t, "2")
+		<-c.nodes[a].over
+		if err := c.nodes[a].stop(); err == nil {
+			t.Error("it says nothing")
+		}
+		c.nodes[a] = nil
+		disk := &fakeDisk{}
+		disk.state = m.disk.state.clone() // as far as it can be read
+		c.cfg[a].Machine = newFake(disk)
+		c.start(t, a)
+		c.agree(t, a, c.record(t, "3"))
 	})
 
 	run("a node that has lost its log is refused", func(t *testing.T) {

@@ -25,6 +25,7 @@ type adapter struct {
 	fail    func(error)
 	ctx     func() context.Context // of Run
 	fault   func(step string) error
+	damaged func() // the database was found to be damaged
 
 	broken      atomic.Bool
 	lastCommand atomic.Uint64 // index of the newest applied command
@@ -91,6 +92,9 @@ func (a *adapter) apply(logs []*raft.Log, out []any) {
 // stop makes sure that nothing is applied after what failed, and ends the node.
 func (a *adapter) stop(err error) {
 	if a.broken.CompareAndSwap(false, true) {
+		if fsm.Lost(err) {
+			a.damaged()
+		}
 		a.fail(err)
 	}
 }

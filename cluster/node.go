@@ -84,7 +84,7 @@ func New(cfg Config) (*Node, error) {
 	n.snaps.wanted = n.wanted
 	n.snaps.load()
 	n.store.trimmable, n.store.marker, n.store.termAt = n.snaps.trimmable, n.snaps.marker, n.snaps.termAt
-	n.adapter = &adapter{machine: cfg.Machine, snaps: n.snaps, metrics: n.metrics, fail: n.fail, ctx: n.runCtx, fault: cfg.fault}
+	n.adapter = &adapter{machine: cfg.Machine, snaps: n.snaps, metrics: n.metrics, fail: n.fail, ctx: n.runCtx, fault: cfg.fault, damaged: n.damaged}
 	n.proposer.metrics, n.proposer.fail = n.metrics, n.fail
 	n.proposer.committed, n.store.stored = n.notices.committed, n.noticed
 	n.forward.send = n.sendCalls

@@ -28,7 +28,7 @@ func testSnapshots(t *testing.T) (*snapshots, *adapter, *fakeMachine) {
 		t.Fatal(err)
 	}
 	store.marker, store.trimmable, store.termAt = s.marker, s.trimmable, s.termAt
-	return s, &adapter{machine: m, snaps: s, metrics: store.metrics, fail: func(err error) { t.Error(err) }, ctx: ctx, fault: func(string) error { return nil }}, m
+	return s, &adapter{machine: m, snaps: s, metrics: store.metrics, fail: func(err error) { t.Error(err) }, ctx: ctx, fault: func(string) error { return nil }, damaged: func() {}}, m
 }
 
 // take does what raft does for a local snapshot, up to Release.

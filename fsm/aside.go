@@ -13,6 +13,9 @@ import (
 
 	"github.com/orrery-io/orrery/internal/obs"
 	"github.com/orrery-io/orrery/job"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // asidePrefix begins the names of folders with databases that are no longer used.
@@ -22,6 +25,9 @@ const asidePrefix = "aside-"
 // the folder is missing or damaged. What another node has can replace it then; see
 // SetAside.
 func Lost(err error) bool {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok && (e.Code()&0xff == sqlite3.SQLITE_CORRUPT || e.Code()&0xff == sqlite3.SQLITE_NOTADB) {
+		return true
+	}
 	e, ok := errors.AsType[*job.Error](err)
 	return ok && slices.Contains([]string{"database_damaged", "database_missing", "current_damaged", "current_missing"}, e.Code)
 }
