@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/orrery-io/orrery/client"
+	"github.com/orrery-io/orrery/job"
 	"github.com/spf13/cobra"
 )
 
@@ -115,10 +116,10 @@ func (a *app) restore(ctx context.Context, c *client.Client, path string, yes bo
 	const look = "look at it before you try again: `orrery cluster status` and `orrery job ls`"
 	e, ok := errors.AsType[*client.Error](err)
 	switch {
-	case ok && e.Code == client.CodeNoAnswer:
-		return failuref(look, "%s; the cluster may be restored or as it was", e.Message())
+	case ok && (e.Code == client.CodeNoAnswer || e.Code == job.ErrOutcomeUnknown.Code):
+		return failuref(look, "%s; the cluster may be restored, or as it was", e.Message())
 	case err != nil && ctx.Err() != nil:
-		return &exitError{code: exitInterrupted, text: "interrupted; the cluster may be restored or as it was", hint: look}
+		return &exitError{code: exitInterrupted, text: "interrupted; the cluster may be restored, or as it was", hint: look}
 	case err != nil:
 		return err
 	case a.json:

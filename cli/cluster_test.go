@@ -308,7 +308,7 @@ func TestRestore_whose_end_is_not_known(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, _, errs := b.run("restore", path, "--yes")
-	if code != exitFailure || !strings.Contains(errs, "the cluster may be restored or as it was") || len(b.calls) != 1 {
+	if code != exitFailure || !strings.Contains(errs, "the cluster may be restored, or as it was") || len(b.calls) != 1 {
 		t.Errorf("%d %s %q", code, errs, b.calls)
 	}
 }

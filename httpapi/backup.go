@@ -181,6 +181,12 @@ func (a *API) restore(w *response, r *http.Request, q *query) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), restoreTime)
 	defer cancel()
 	if err := c.Restore(ctx, file); err != nil {
+		if errors.Is(err, job.ErrOutcomeUnknown) {
+			e := *job.ErrOutcomeUnknown
+			e.Message = "leadership changed during the restore: the cluster holds what the file holds, or is as it was"
+			e.Hint = "look at it; restoring the same file again does no harm"
+			return &e
+		}
 		return err
 	}
 	return a.replyCluster(w, r)

@@ -170,6 +170,10 @@ func TestCluster_says_what_went_wrong(t *testing.T) {
 	if info.MembersError != "this is the only voter" || info.Members != nil || len(info.Servers) != 1 {
 		t.Errorf("%+v", info)
 	}
+	c.err = fmt.Errorf("%w: an election", job.ErrOutcomeUnknown)
+	if p := b.post("/v1/cluster/restore?confirm=true", "x", "Content-Type", typeBinary).problem(504, "outcome_unknown"); !strings.Contains(p.Hint, "does no harm") {
+		t.Error(p.Hint)
+	}
 	c.err = errors.New("a secret")
 	b.post("/v1/cluster/verify", "").problem(500, "internal")
 	r := b.get("/v1/cluster").want(200)
