@@ -17,12 +17,32 @@
 // (job.ErrNotLeader, job.ErrClosed, the context's error), or that nobody can tell
 // (job.ErrOutcomeUnknown).
 //
+// A node that doesn't lead forwards: the calls of all its clients leave together, in
+// few requests, and the leader puts them into its queue. While there is no leader they
+// wait a few seconds for one. Afterwards the follower waits until it has applied what
+// was recorded, so that a client reads its own writes; a notice from the leader tells
+// it at once what is committed.
+//
+// The leader refuses commands that make new jobs (job.Overloaded) while a living server
+// is so far behind that the log might no longer reach back to it.
+//
+// # Reading
+//
+// Node.ReadIndex gives an index for a linearizable read on any node: the leader's, once
+// a majority of the voters has said that it knows no later term. All who wait at the
+// same time share one question.
+//
 // # Terms
 //
 // When this node wins an election it waits until everything committed before is
 // applied, gives an empty cluster its schema and id, opens the proposer, and calls
 // Config.Lead. When it loses the leadership, the context of Lead ends, and the next
-// term waits until Lead has returned.
+// term waits until Lead has returned. What is proposed with that context is recorded in
+// its term or not at all.
+//
+// A leader that stops ends its term, lets what is in flight finish, hands the leadership
+// to the voter with the longest log that answers, and sends the calls that it still has
+// there.
 //
 // # Members
 //
