@@ -19,6 +19,11 @@ import (
 // quarter of the processor. GOGC in the environment goes before it.
 const nodeGCPercent = 400
 
+// nodeWatchdog is after how long a node that a frozen disk has frozen, too, is killed
+// by the kernel. A node on somebody's laptop (`orrery dev`) may be stopped with Ctrl-Z
+// for as long as one likes.
+const nodeWatchdog = 30 * time.Second
+
 // withNode runs a node, and body once the node answers. The node stops after body
 // has returned; when the node fails first, the context of body ends. Interrupted
 // by ctx, it returns what body does.

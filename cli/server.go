@@ -57,7 +57,7 @@ the key. A flag goes before the environment, and that before the file.`,
 			if cfg.Log, err = logs.logger(a.err); err != nil {
 				return err
 			}
-			cfg.Version = version()
+			cfg.Version, cfg.Watchdog = version(), nodeWatchdog
 			return a.withNode(cmd.Context(), cfg, func(ctx context.Context, s *server.Server) error {
 				port := ""
 				if addr := s.ClusterAddr(); addr != "" {

@@ -71,18 +71,23 @@ func NewBackups(cfg BackupsConfig) (*Backups, error) {
 // retryBackup is when a backup that failed is tried again, at the latest.
 const retryBackup = time.Hour
 
+// settleFirst is how long a node that has just started is left to its work at least.
+const settleFirst = time.Minute
+
 // Run makes backups until ctx ends, and returns nil then. The first is made when the
-// newest one in the folder is old enough, which is at once when there is none.
+// newest one in the folder is old enough or there is none, but not in the first minute.
 func (b *Backups) Run(ctx context.Context) error {
 	if b.cfg.Every < 0 {
 		<-ctx.Done()
 		return nil
 	}
+	least := min(b.cfg.Every, settleFirst)
 	for {
-		wait := time.Duration(0)
+		wait := least
+		least = 0
 		if found, err := b.list(); err == nil && len(found) > 0 {
 			// A clock that was ahead doesn't put it off for long.
-			wait = min(b.cfg.Every-time.Since(found[len(found)-1].at), b.cfg.Every)
+			wait = max(wait, min(b.cfg.Every-time.Since(found[len(found)-1].at), b.cfg.Every))
 		}
 		for {
 			select {

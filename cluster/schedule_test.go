@@ -50,13 +50,13 @@ func TestBackups(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	run("one at once, then one a day, and three are kept", func(t *testing.T, dir string, b *Backups, _ *error) {
-		pass(t, b, time.Minute)
-		if got := files(t, dir); !slices.Equal(got, []string{"orrery-20000101T000000Z.db"}) {
+	run("one after a minute, then one a day, and three are kept", func(t *testing.T, dir string, b *Backups, _ *error) {
+		pass(t, b, 2*time.Minute)
+		if got := files(t, dir); !slices.Equal(got, []string{"orrery-20000101T000100Z.db"}) {
 			t.Errorf("there are %q", got)
 		}
 		pass(t, b, 100*time.Hour)
-		if got := files(t, dir); !slices.Equal(got, []string{"orrery-20000103T000000Z.db", "orrery-20000104T000000Z.db", "orrery-20000105T000000Z.db"}) {
+		if got := files(t, dir); !slices.Equal(got, []string{"orrery-20000103T000100Z.db", "orrery-20000104T000100Z.db", "orrery-20000105T000100Z.db"}) {
 			t.Errorf("there are %q", got)
 		}
 	})
@@ -65,7 +65,7 @@ func TestBackups(t *testing.T) {
 		pass(t, b, time.Hour)
 		time.Sleep(100 * time.Hour) // switched off
 		pass(t, b, time.Hour)
-		if got := files(t, dir); !slices.Equal(got, []string{"orrery-20000101T000000Z.db", "orrery-20000105T060000Z.db"}) {
+		if got := files(t, dir); !slices.Equal(got, []string{"orrery-20000101T000100Z.db", "orrery-20000105T060100Z.db"}) {
 			t.Errorf("there are %q", got)
 		}
 	})
@@ -81,7 +81,7 @@ func TestBackups(t *testing.T) {
 			t.Errorf("there are %q, and were %q", got, have)
 		}
 		*broken = nil
-		pass(t, b, time.Minute)
+		pass(t, b, 2*time.Minute)
 		if got := files(t, dir); len(got) != 3 || !slices.Contains(got, have[len(have)-1]) {
 			t.Errorf("there are %q, and were %q", got, have)
 		}
@@ -96,7 +96,7 @@ func TestBackups(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		pass(t, b, 200*time.Hour)
+		pass(t, b, 200*time.Hour+time.Minute)
 		if got := files(t, dir); len(got) != 5 || !slices.Contains(got, mine[0]) || !slices.Contains(got, mine[1]) {
 			t.Errorf("there are %q", got)
 		}

@@ -12,4 +12,8 @@
 //	node.json  who this node is, and which layout the folder has
 //	db/        the state machine's database, by generation
 //	raft/      the log, and what Raft must remember about votes
+//	backups/   the backups that the node makes of itself
+//	scratch/   files that nobody needs after a restart
+//
+// founding.json is there while nodes agree on who begins a cluster.
 package server

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/orrery-io/orrery/command"
+	"github.com/orrery-io/orrery/fsm"
 	"github.com/orrery-io/orrery/internal/obs"
 )
 
@@ -72,6 +73,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.net != nil {
 		begin("members", s.keepPeers)
 	}
+	begin("backups", s.backups.Run)
 	begin("http", s.serve)
 	s.log.InfoContext(ctx, "node started", obs.Node(s.data.id.Node), obs.Addr(s.Addr()), obs.Path(s.data.path))
 
@@ -130,6 +132,11 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 // propose ties the scheduler to the node, which is built after it.
 func (s *Server) propose(ctx context.Context, items ...command.Item) ([]command.Result, error) {
 	return s.node.Propose(ctx, items...)
+}
+
+// makeBackup writes what this node has to a file.
+func (s *Server) makeBackup(ctx context.Context, path string, madeAt time.Time) (fsm.BackupInfo, error) {
+	return s.machine.Backup(ctx, path, madeAt, s.cfg.Version)
 }
 
 // Addr is the address that the node listens on, with the real port.

@@ -57,6 +57,9 @@ type Config struct {
 	// zero none. BackupKeep is how many are kept; zero means 3.
 	BackupEvery time.Duration
 	BackupKeep  int
+	// Watchdog is after how long without a sign of life the kernel kills the process;
+	// zero means never. See cluster.Config.
+	Watchdog time.Duration
 	// Version is that of the program, for people and for the log.
 	Version string
 	// Lease is how long an agent may be silent before its work is given to
@@ -82,6 +85,7 @@ type Server struct {
 	sched    *scheduler.Scheduler
 	hub      *agentconn.Hub
 	relay    *relay
+	backups  *cluster.Backups
 	api      *httpapi.API
 	url      string // of the API, as others reach it
 	draining atomic.Bool
@@ -158,6 +162,7 @@ func New(cfg Config) (_ *Server, err error) {
 		SnapshotThreshold: cfg.SnapshotThreshold,
 		CleanupAfter:      cfg.CleanupAfter,
 		CleanupFloor:      max(3, cfg.BootstrapExpect),
+		Watchdog:          cfg.Watchdog,
 		Log:               cfg.Log,
 		Registerer:        reg,
 	}
@@ -182,6 +187,16 @@ func New(cfg Config) (_ *Server, err error) {
 	s.relay.tie(s.hub, s.sched)
 	if s.net != nil {
 		s.net.serve(s)
+	}
+	if s.backups, err = cluster.NewBackups(cluster.BackupsConfig{
+		Dir:        s.data.sub("backups"),
+		Make:       s.makeBackup,
+		Every:      cfg.BackupEvery,
+		Keep:       cfg.BackupKeep,
+		Log:        cfg.Log,
+		Registerer: reg,
+	}); err != nil {
+		return nil, err
 	}
 	s.api = httpapi.New(httpapi.Config{
 		Machine:    s.machine,
