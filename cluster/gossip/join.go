@@ -36,7 +36,7 @@ func (g *Gossip) joinAll(ctx context.Context, s *session) {
 			if ctx.Err() != nil {
 				return
 			}
-			if err := g.join(s, at.addr); err != nil && ctx.Err() == nil {
+			if err := g.join(s, at.addr); err != nil && ctx.Err() == nil && !at.gone {
 				g.tellFailure(ctx, at.given, err)
 			}
 		}
@@ -77,6 +77,7 @@ func (g *Gossip) rest(ctx context.Context, wait time.Duration) bool {
 type place struct {
 	given string
 	addr  netip.AddrPort
+	gone  bool // known only from a node that has gone; it may have been removed
 }
 
 // missing returns the addresses at which nobody is known to live, resolved anew.
@@ -85,6 +86,7 @@ func (g *Gossip) missing(ctx context.Context) []place {
 	given := slices.Concat(g.cfg.Join, g.extra)
 	g.mu.Unlock()
 	given = append(given, g.cfg.Known()...)
+	named := len(given)
 	var living []string
 	for _, p := range g.Peers() {
 		if p.Alive {
@@ -101,18 +103,19 @@ func (g *Gossip) missing(ctx context.Context) []place {
 		}
 	}
 	var places []place
-	for _, addr := range given {
+	for i, addr := range given {
+		gone := i >= named
 		if addr == g.cfg.Advertise || slices.Contains(living, addr) {
 			continue
 		}
 		addrs, err := resolve(ctx, addr)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && !gone {
 			g.tellFailure(ctx, addr, err)
 		}
 		for _, a := range addrs {
 			if !skip[a] {
 				skip[a] = true
-				places = append(places, place{given: addr, addr: a})
+				places = append(places, place{given: addr, addr: a, gone: gone})
 			}
 		}
 	}
