@@ -89,13 +89,14 @@ func (n *Node) applyAll(ctx context.Context) (uint64, error) {
 		if err := n.store.GetLog(i, &l); err != nil {
 			return 0, fmt.Errorf("read entry %d of the log: %w", i, err)
 		}
-		switch l.Type {
-		case raft.LogCommand:
-			if _, err := m.Apply([]fsm.Entry{{Index: l.Index, Term: l.Term, Data: l.Data}}); err != nil {
-				return 0, err
-			}
-		case raft.LogConfiguration:
+		if l.Type == raft.LogConfiguration {
 			m.StoreConfiguration(l.Index, l.Data)
+		}
+		if l.Type != raft.LogCommand {
+			continue
+		}
+		if _, err := m.Apply([]fsm.Entry{{Index: l.Index, Term: l.Term, Data: l.Data}}); err != nil {
+			return 0, err
 		}
 	}
 	if applied <= end.index {

@@ -100,7 +100,7 @@ func (b *Backups) Run(ctx context.Context) error {
 				break
 			}
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // it was cancelled
 			}
 			b.failed.Inc()
 			wait = min(b.cfg.Every, retryBackup)

@@ -199,16 +199,23 @@ func readBackup(ctx context.Context, path, check string) (info BackupInfo, err e
 		return info, bad(err)
 	}
 	for _, query := range logical {
-		rows, err := db.QueryContext(ctx, query+" LIMIT 1")
-		if err != nil {
-			return info, bad(err)
-		}
-		if err := errors.Join(rows.Close(), rows.Err()); err != nil {
+		if err := readable(ctx, db, query); err != nil {
 			return info, bad(err)
 		}
 	}
 	info.MadeAt, info.Index, info.Term = job.Time(at), uint64(index), uint64(term) //nolint:gosec // log indexes
 	return info, nil
+}
+
+// readable tries the first row of a query.
+func readable(ctx context.Context, db *sql.DB, query string) error {
+	rows, err := db.QueryContext(ctx, query+" LIMIT 1")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	rows.Next()
+	return rows.Err()
 }
 
 // isBackup reports whether a received file is a backup; Install refuses what is

@@ -163,18 +163,25 @@ func (h *rowHash) rows(ctx context.Context, tx *sql.Tx) error {
 	for i, query := range logical {
 		h.number('t', int64(i))
 		h.to = h.to[:0]
-		rows, err := tx.QueryContext(ctx, query)
-		if err != nil {
-			return fmt.Errorf("%s: %w", query, err)
-		}
-		for rows.Next() && err == nil {
-			err = h.row(row{rows})
-		}
-		if err = errors.Join(err, rows.Err(), rows.Close()); err != nil {
+		if err := h.table(ctx, tx, query); err != nil {
 			return fmt.Errorf("%s: %w", query, err)
 		}
 	}
 	return h.w.Flush()
+}
+
+func (h *rowHash) table(ctx context.Context, tx *sql.Tx, query string) error {
+	rows, err := tx.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := h.row(row{rows}); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 // rowHash feeds rows to a hash, every value with its length.
