@@ -4,7 +4,7 @@
 # each step and how long it took; ends at the first red one.
 #
 #   scripts/check.sh                all of it
-#   scripts/check.sh --fast         without the race detector, fuzzing, demo, chaos
+#   scripts/check.sh --fast         without the race detector, fuzzing, demo, cluster, chaos
 #   scripts/check.sh --skip-tests   without the plain tests (they ran already)
 #
 # ORRERY_FUZZ_TIME (5s) is how long each fuzz test runs.
@@ -164,6 +164,9 @@ fuzz() {
 
 demo() { timeout -k 10 300 go run . demo --exit; }
 
+# cluster starts three nodes, kills the leader, and compares them.
+cluster() { timeout -k 10 300 scripts/cluster.sh --check --base-port 27700; }
+
 step "gofumpt" format
 step "go vet" go vet ./...
 step "staticcheck" tool staticcheck ./...
@@ -177,6 +180,7 @@ if ! $fast; then
 	step "tests with the race detector" race
 	step "fuzzing" fuzz
 	step "demo" demo
+	step "cluster" cluster
 	step "chaos" scripts/chaos.sh --quick
 fi
 printf '\nall green (%ds)\n' "$SECONDS"
