@@ -113,7 +113,7 @@ func (s *Server) awaitReady(ctx context.Context) error {
 			<-ctx.Done()
 			return nil
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // it was cancelled
 		case !errors.Is(err, job.ErrNotLeader):
 			s.log.DebugContext(ctx, "not ready yet", obs.Err(err))
 		}
