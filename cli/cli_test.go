@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,6 +43,19 @@ func setup(t *testing.T) *bundle {
 	b.url = srv.URL
 	b.env["ORRERY_ADDR"] = srv.URL
 	return b
+}
+
+// seen are the requests so far; forget begins anew.
+func (b *bundle) seen() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.calls)
+}
+
+func (b *bundle) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.calls = nil
 }
 
 // answer makes the node answer a pattern of http.ServeMux.

@@ -158,10 +158,11 @@ func TestClusterChanges(t *testing.T) {
 		{"cluster transfer n-tw", "", `POST /v1/cluster/transfer {"to":"n-two"}`, "n-two leads now"},
 		{"cluster snapshot", "", `POST /v1/cluster/snapshot`, "everything up to 77 is in the database"},
 	} {
-		b.calls, b.in = nil, strings.NewReader(tt.in)
+		b.forget()
+		b.in = strings.NewReader(tt.in)
 		code, out, errs := b.run(strings.Fields(tt.args)...)
-		if code != 0 || b.calls[len(b.calls)-1] != tt.call || !strings.Contains(out, tt.want) {
-			t.Errorf("%s: exit code %d, %q\n%s%s", tt.args, code, b.calls, out, errs)
+		if code != 0 || last(b) != tt.call || !strings.Contains(out, tt.want) {
+			t.Errorf("%s: exit code %d, %q\n%s%s", tt.args, code, b.seen(), out, errs)
 		}
 		if code, out, _ := b.run(append(strings.Fields(tt.args), "--json")...); tt.in == "" && (code != 0 || !strings.HasPrefix(out, "{")) {
 			t.Errorf("%s --json: %d %s", tt.args, code, out)
@@ -176,16 +177,26 @@ func TestClusterChanges(t *testing.T) {
 		{"cluster drain x", "", `no node of the cluster is called "x"`},
 		{"cluster transfer n-", "", "is the beginning of several"},
 	} {
-		b.calls, b.in = nil, strings.NewReader(tt.in)
+		b.forget()
+		b.in = strings.NewReader(tt.in)
 		code, out, errs := b.run(strings.Fields(tt.args)...)
-		if code != exitFailure || len(b.calls) != 1 || out != "" || !strings.Contains(errs, tt.want) {
-			t.Errorf("%s: exit code %d, %q\n%s%s", tt.args, code, b.calls, out, errs)
+		if code != exitFailure || len(b.seen()) != 1 || out != "" || !strings.Contains(errs, tt.want) {
+			t.Errorf("%s: exit code %d, %q\n%s%s", tt.args, code, b.seen(), out, errs)
 		}
 	}
 	b.in = strings.NewReader("")
 	if _, _, errs := b.run("cluster", "remove", "n-one"); !strings.Contains(errs, "n-one (10.0.0.1:7701) leads. It will hand that on, stop") {
 		t.Error(errs)
 	}
+}
+
+// last is the last request.
+func last(b *bundle) string {
+	all := b.seen()
+	if len(all) == 0 {
+		return ""
+	}
+	return all[len(all)-1]
 }
 
 func TestClusterVerify(t *testing.T) {
@@ -278,22 +289,22 @@ func TestRestore(t *testing.T) {
 	}
 	b.in = strings.NewReader("no\n")
 	code, _, errs := b.run("restore", path)
-	if code != exitFailure || !strings.Contains(errs, "Everything in cluster c-abc (3 nodes, applied up to 90) will be replaced with the 10 B of "+path) || len(b.calls) != 1 {
-		t.Errorf("%d %s %q", code, errs, b.calls)
+	if code != exitFailure || !strings.Contains(errs, "Everything in cluster c-abc (3 nodes, applied up to 90) will be replaced with the 10 B of "+path) || len(b.seen()) != 1 {
+		t.Errorf("%d %s %q", code, errs, b.seen())
 	}
 	b.in = strings.NewReader("yes\n")
 	if code, out, errs := b.run("restore", path); code != 0 || !strings.HasPrefix(out, "cluster c-abc holds what "+path+" holds") {
 		t.Errorf("%d %s%s", code, out, errs)
 	}
-	if got := b.calls[len(b.calls)-1]; got != "POST /v1/cluster/restore?confirm=true a database" {
+	if got := last(b); got != "POST /v1/cluster/restore?confirm=true a database" {
 		t.Error(got)
 	}
 	if code, out, _ := b.run("restore", path, "--yes", "--json"); code != 0 || !strings.HasPrefix(out, "{") {
 		t.Errorf("%d %s", code, out)
 	}
-	b.calls = nil
+	b.forget()
 	for _, tt := range []struct{ path, want string }{{path + "x", "no such file"}, {filepath.Dir(path), "is no file"}, {os.DevNull, "is no file"}} {
-		if code, _, errs := b.run("restore", tt.path, "--yes"); code == 0 || !strings.Contains(errs, tt.want) || len(b.calls) != 0 {
+		if code, _, errs := b.run("restore", tt.path, "--yes"); code == 0 || !strings.Contains(errs, tt.want) || len(b.seen()) != 0 {
 			t.Errorf("%s: %d %s", tt.path, code, errs)
 		}
 	}
@@ -308,8 +319,8 @@ func TestRestore_whose_end_is_not_known(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, _, errs := b.run("restore", path, "--yes")
-	if code != exitFailure || !strings.Contains(errs, "the cluster may be restored, or as it was") || len(b.calls) != 1 {
-		t.Errorf("%d %s %q", code, errs, b.calls)
+	if code != exitFailure || !strings.Contains(errs, "the cluster may be restored, or as it was") || len(b.seen()) != 1 {
+		t.Errorf("%d %s %q", code, errs, b.seen())
 	}
 }
 
