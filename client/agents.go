@@ -11,8 +11,7 @@ import (
 // Agent is an agent as the cluster recorded it, and how busy it is.
 type Agent struct {
 	job.Agent
-	// Load is nil when the agent is not connected, or the node that answered does
-	// not lead.
+	// Load is nil when the agent is not connected, or while there is no leader to ask.
 	Load *AgentLoad `json:"load,omitempty"`
 }
 

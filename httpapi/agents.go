@@ -12,7 +12,7 @@ import (
 // AgentInfo is an agent: what is recorded of it, and how busy it is now.
 type AgentInfo struct {
 	job.Agent
-	Load *scheduler.AgentLoad `json:"load,omitempty" doc:"How busy the agent is; absent while it is not connected, and on nodes that do not lead."`
+	Load *scheduler.AgentLoad `json:"load,omitempty" doc:"How busy the agent is; absent while it is not connected, or while there is no leader to ask."`
 }
 
 // AgentList is all agents.
