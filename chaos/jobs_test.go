@@ -22,7 +22,6 @@ type jobLoad struct {
 	mu       sync.Mutex
 	acked    map[string]job.ID // by token
 	unknown  map[string]bool   // tokens without an answer
-	refused  int
 	latency  []time.Duration
 	cancels  map[string]bool // tokens whose cancellation was asked for
 	retries  map[string]bool

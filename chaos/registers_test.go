@@ -30,7 +30,6 @@ type registers struct {
 
 	mu     sync.Mutex
 	all    []*register
-	hot    []*register // those in use now
 	ops    atomic.Int64
 	unsure atomic.Int64
 }

@@ -16,10 +16,9 @@ type watcher struct {
 	cluster *cluster
 	found   *findings
 
-	mu      sync.Mutex
-	leaders map[uint64]string // by term
-	term    uint64
-	polls   int
+	mu    sync.Mutex
+	term  uint64
+	polls int
 }
 
 func (w *watcher) highestTerm() uint64 {
