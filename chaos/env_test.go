@@ -79,6 +79,7 @@ type env struct {
 
 	quiesce func() // ends the load; set by load
 
+	gaps     int            // damage that only verify found
 	counts   map[string]int // faults by name
 	deaths   []killed       // of leaders, for the failover figure
 	recovery []time.Duration

@@ -183,7 +183,7 @@ func damage(pattern string) func(context.Context, *env, *rand.Rand, time.Duratio
 		n.mayEnd()
 		if err := e.cluster.ready(ctx, n, 15*time.Second); err == nil {
 			e.say("  %s starts with it", n.name)
-			return e.equal(ctx, n, what)
+			return e.equal(ctx, n, st.Node, what)
 		}
 		if n.process().alive() {
 			e.say("  %s runs and is not ready: %s", n.name, lastLines(n.log, 2))
@@ -194,6 +194,8 @@ func damage(pattern string) func(context.Context, *env, *rand.Rand, time.Duratio
 		return e.replace(ctx, n, st.Node)
 	}
 }
+
+const oneBit = "one bit turned"
 
 // spoil truncates a file, turns one bit, or puts rubbish into it.
 func spoil(file string, r *rand.Rand) (string, error) {
@@ -223,7 +225,7 @@ func spoil(file string, r *rand.Rand) (string, error) {
 		}
 		one[0] ^= 1 << r.IntN(8)
 		_, err = f.WriteAt(one, at)
-		return fmt.Sprintf("one bit turned at %d of %d", at, size), err
+		return fmt.Sprintf(oneBit+" at %d of %d", at, size), err
 	}
 	rubbish := make([]byte, min(size, 16<<10))
 	for i := range rubbish {

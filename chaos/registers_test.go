@@ -272,6 +272,7 @@ func (g *registers) own(ctx context.Context, x *register, r *mrand.Rand, w answe
 	}
 	node := r.IntN(len(g.addrs))
 	a := g.try(ctx, node, http.MethodGet, x.path()+"?min_index="+strconv.FormatUint(w.index, 10), "", nil)
+	// What the answer to the write has shown is included too, though it may be newer.
 	if a.done() && (a.index < w.index || a.job.Rev < w.job.Rev) {
 		g.found.violated(5, "register %d: after revision %d at index %d, node %d answered min_index=%d with revision %d at %d",
 			x.id, w.job.Rev, w.index, node+1, w.index, a.job.Rev, a.index)

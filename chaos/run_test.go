@@ -373,6 +373,9 @@ func (e *env) report() {
 	e.say("%d faults: %s", total, strings.Join(names, ", "))
 	e.say("%d jobs acknowledged (p50 %s, p99 %s), %d without an answer; %d operations on %d registers, %d of them open",
 		acked, p50, p99, unknown, e.regs.ops.Load(), len(e.regs.all), e.regs.unsure.Load())
+	if e.gaps > 0 {
+		e.say("%d times one bit of a database was wrong, and only verify found it", e.gaps)
+	}
 	if len(e.recovery) > 0 {
 		p50, p99 := quantiles(e.recovery)
 		e.say("first commit after healing: p50 %s, p99 %s over %d", p50, p99, len(e.recovery))

@@ -151,7 +151,14 @@ func (a *API) getJob(w *response, r *http.Request, q *query) error {
 	if wait > 0 {
 		w.index(lastChange(j))
 	}
-	return a.reply(w, http.StatusOK, j)
+	return a.replyJob(w, http.StatusOK, j)
+}
+
+// replyJob answers with a row. It may be newer than the index that the answer was to
+// include: whoever reads on at Orrery-Index must not see an older one.
+func (a *API) replyJob(w *response, status int, j *job.Job) error {
+	w.coversAtLeast(lastChange(j))
+	return a.reply(w, status, j)
 }
 
 // lastChange is the log index at which the job changed last.
@@ -258,7 +265,7 @@ func (a *API) actOn(w *response, r *http.Request, make func(job.ID) command.Comm
 	if err != nil {
 		return unknownJob(id, err)
 	}
-	return a.reply(w, http.StatusOK, j)
+	return a.replyJob(w, http.StatusOK, j)
 }
 
 // readReason reads an optional body of type Reason.

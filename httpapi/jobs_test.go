@@ -49,6 +49,27 @@ func TestGetJob_waits(t *testing.T) {
 	}
 }
 
+// TestIndexCoversTheBody reads on at the index of an answer that showed a newer row
+// than its own command had made: the next read may not show an older one.
+func TestIndexCoversTheBody(t *testing.T) {
+	b := setup(t)
+	id := b.submit()
+	again := func() (rev, index uint64) {
+		t.Helper()
+		r := b.send("POST", fmt.Sprintf("/v1/jobs/%d/cancel", id), "", "Orrery-Request-Id", "the-same").want(200)
+		if _, err := fmt.Sscan(r.header.Get("Orrery-Index"), &index); err != nil {
+			t.Fatal(err)
+		}
+		return r.job().Rev, index
+	}
+	first, before := again()
+	b.send("POST", fmt.Sprintf("/v1/jobs/%d/retry", id), "").want(200)
+	newer, index := again()
+	if newer <= first || index <= before {
+		t.Errorf("revision %d at Orrery-Index %d, then revision %d at %d", first, before, newer, index)
+	}
+}
+
 func TestGetJob_waits_for_a_change(t *testing.T) {
 	b := setup(t)
 	id := b.submit()

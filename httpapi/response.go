@@ -19,6 +19,8 @@ type response struct {
 	size   int64
 	// stream means that how long the request took says nothing.
 	stream bool
+	// covers is the index that was stated last; zero for none.
+	covers uint64
 }
 
 // statusClientGone is what is counted when the client left before the answer. It
@@ -48,7 +50,15 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // index states how fresh the answer is: the log index that it includes at least.
 func (w *response) index(i uint64) {
+	w.covers = i
 	w.Header().Set("Orrery-Index", strconv.FormatUint(i, 10))
+}
+
+// coversAtLeast raises the index that index has stated.
+func (w *response) coversAtLeast(i uint64) {
+	if i > w.covers {
+		w.index(i)
+	}
 }
 
 // buffers are for bodies, both ways. Those that grew large are dropped.

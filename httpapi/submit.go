@@ -105,7 +105,7 @@ func (a *API) submitJob(w *response, r *http.Request, q *query) error {
 	} else {
 		h.Set("Location", location)
 	}
-	return a.reply(w, code, j)
+	return a.replyJob(w, code, j)
 }
 
 // readSubmission reads the body of POST /v1/jobs and the headers that belong to
