@@ -156,7 +156,6 @@ func (n *Node) noticed(last uint64) {
 	n.guard.inject(&raft.AppendEntriesRequest{
 		RPCHeader:    raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(id), Addr: []byte(addr)},
 		Term:         told.term,
-		Leader:       []byte(addr),
 		PrevLogEntry: told.index, PrevLogTerm: told.term, LeaderCommitIndex: told.index,
 	})
 }

@@ -51,20 +51,6 @@ func (d *diary) do(id string, least, most time.Duration) func(context.Context, *
 	}
 }
 
-func (d *diary) count() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.begun
-}
-
-// allNodes are the addresses of all nodes.
-func (w *town) allNodes() (urls []string) {
-	for _, x := range w.nodes {
-		urls = append(urls, x.url)
-	}
-	return urls
-}
-
 // ended reports whether all of the jobs have.
 func (w *town) ended(ids []job.ID) bool {
 	for _, id := range ids {

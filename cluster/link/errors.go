@@ -16,9 +16,6 @@ var (
 	errViolation  = errors.New("the node broke a rule of the link")
 )
 
-// errFull means that a queue has no room for a message that does not wait.
-var errFull = errors.New("the queue is full")
-
 // unreachable is the error of what has not left this node. cause is for the log; only
 // what a *job.Error in it says is for clients.
 func unreachable(node string, cause error) error {
