@@ -28,12 +28,12 @@ type BackupInfo struct {
 }
 
 // A backup is a copy of the database without anything that ties it to a log: its
-// applied index and its marker are 0. The table says that it was meant so, and what
+// applied index and its marker are 0, and it has no stamp. The table says that it was meant so, and what
 // it holds; it goes when the backup is installed.
 const (
 	sqlMakeBackup = `CREATE TABLE backup (made_at INTEGER, cluster_id TEXT, applied_index INTEGER, applied_term INTEGER, version TEXT);
 INSERT INTO backup SELECT ?, cluster_id, applied_index, applied_term, ? FROM meta;
-UPDATE meta SET applied_index = 0, applied_term = 0, conf_index = 0, conf = NULL, marker_index = 0, marker_term = 0, marker_conf_index = 0, marker_conf = NULL`
+UPDATE meta SET stamp = NULL, applied_index = 0, applied_term = 0, conf_index = 0, conf = NULL, marker_index = 0, marker_term = 0, marker_conf_index = 0, marker_conf = NULL`
 	sqlIsBackup   = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'backup'"
 	sqlReadBackup = "SELECT made_at, cluster_id, applied_index, applied_term, version FROM backup"
 	// The jobs that were submitted since the backup are gone, but their ids are not

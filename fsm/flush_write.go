@@ -95,8 +95,10 @@ func (s *store) writeRows(f *flush, feedBytes int64) (int64, error) {
 			return 0, err
 		}
 	}
+	next := s.stamp.next()
 	err = s.stmts.putMeta.exec(int64(f.index), int64(f.term), int64(f.lastTime), int64(f.lastID), f.lastChunk, f.clusterID, //nolint:gosec // log indexes
-		int64(f.trimmed), feedBytes, int64(f.confIndex), f.conf) //nolint:gosec // log indexes
+		int64(f.trimmed), feedBytes, int64(f.confIndex), f.conf, next[:]) //nolint:gosec // log indexes
+	s.stamp = next // after an error the machine is at its end
 	return feedBytes, err
 }
 

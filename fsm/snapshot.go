@@ -119,6 +119,9 @@ func (m *Machine) Install(ctx context.Context, path string, at Marker) (Marker, 
 		return Marker{}, err
 	}
 	start := time.Now()
+	if err := checkLog(path); err != nil {
+		return Marker{}, err
+	}
 	if at.Index > 0 && isBackup(ctx, path) {
 		if err := m.useBackup(ctx, path, at); err != nil {
 			return Marker{}, err
@@ -127,6 +130,10 @@ func (m *Machine) Install(ctx context.Context, path string, at Marker) (Marker, 
 	marker, err := m.checkFile(ctx, path)
 	if err != nil {
 		return Marker{}, err
+	}
+	// It is another file than the one that it is a copy of.
+	if err := restamp(ctx, path); err != nil {
+		return Marker{}, fmt.Errorf("install snapshot %d: %w", marker.Index, explain(path, err))
 	}
 	next, err := m.dir.adopt(path)
 	if err != nil {

@@ -21,7 +21,8 @@ import (
 // store is one open database: a connection that writes, and pools that read.
 type store struct {
 	path    string
-	version int // of the schema; changed by the flusher only, under the machine's gate
+	version int   // of the schema; changed by the flusher only, under the machine's gate
+	stamp   stamp // of the newest transaction; the flusher's
 
 	writer *sql.DB
 	conn   *sql.Conn // the writer's only connection
@@ -79,6 +80,9 @@ func openStore(ctx context.Context, path string, list []migration) (_ *store, er
 	if err := probe(path); err != nil {
 		return nil, err
 	}
+	if err := checkLog(path); err != nil {
+		return nil, err
+	}
 	s := &store{path: path}
 	defer func() {
 		if err != nil {
@@ -104,6 +108,9 @@ func openStore(ctx context.Context, path string, list []migration) (_ *store, er
 		return nil, explain(path, err)
 	}
 	if err = s.checkPages(ctx); err != nil {
+		return nil, explain(path, err)
+	}
+	if err = s.readStamp(ctx); err != nil {
 		return nil, explain(path, err)
 	}
 	if err = s.conn.Raw(func(c any) error {
@@ -189,10 +196,16 @@ func (s *store) create(ctx context.Context, list []migration) error {
 		if _, err := s.conn.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d", applicationID)); err != nil {
 			return err
 		}
-		return migrateTo(func(query string) error {
+		err := migrateTo(func(query string) error {
 			_, err := s.conn.ExecContext(ctx, query)
 			return err
 		}, list, 0, 1)
+		if err != nil {
+			return err
+		}
+		first := newStamp()
+		_, err = s.conn.ExecContext(ctx, sqlStamp, first[:])
+		return err
 	})
 }
 
@@ -217,13 +230,15 @@ func (s *store) settle(ctx context.Context) error {
 	if _, err := s.conn.ExecContext(ctx, "PRAGMA synchronous = FULL"); err != nil {
 		return explain(s.path, err)
 	}
+	next := s.stamp.next()
 	err := s.transaction(ctx, func() error {
-		_, err := s.conn.ExecContext(ctx, "UPDATE meta SET id = id")
+		_, err := s.conn.ExecContext(ctx, sqlStamp, next[:])
 		return err
 	})
 	if err != nil {
 		return explain(s.path, err)
 	}
+	s.stamp = next
 	_, err = s.conn.ExecContext(ctx, "PRAGMA synchronous = NORMAL")
 	return err
 }

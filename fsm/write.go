@@ -31,7 +31,7 @@ const (
 	sqlTrimFeed     = "DELETE FROM feed WHERE idx <= ?"
 	sqlPutRequests  = "INSERT INTO requests (idx, doc) VALUES (?, ?)"
 	sqlTrimRequests = "DELETE FROM requests WHERE idx <= ?"
-	sqlPutMeta      = "UPDATE meta SET applied_index = ?, applied_term = ?, last_time = ?, last_id = ?, last_chunk = ?, cluster_id = ?, feed_trimmed = ?, feed_bytes = ?, conf_index = ?, conf = ?"
+	sqlPutMeta      = "UPDATE meta SET applied_index = ?, applied_term = ?, last_time = ?, last_id = ?, last_chunk = ?, cluster_id = ?, feed_trimmed = ?, feed_bytes = ?, conf_index = ?, conf = ?, stamp = ?"
 	sqlPutMarker    = "UPDATE meta SET marker_index = ?, marker_term = ?, marker_conf_index = ?, marker_conf = ?"
 )
 

@@ -6,6 +6,9 @@
 -- One row: how far this database is, and what is resident and small.
 CREATE TABLE meta (
 	id INTEGER PRIMARY KEY CHECK (id = 1),
+	-- Which file this is, and how many transactions it has seen. The first column, so
+	-- that it is found without SQLite (stamp.go); NULL in a backup.
+	stamp BLOB,
 	applied_index INTEGER NOT NULL DEFAULT 0,
 	applied_term INTEGER NOT NULL DEFAULT 0,
 	last_time INTEGER NOT NULL DEFAULT 0,
