@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/orrery-io/orrery/command"
 	"github.com/orrery-io/orrery/job"
@@ -26,8 +27,17 @@ func appendCalls(b []byte, calls []*call, version string) ([]byte, error) {
 	return e.Append(b)
 }
 
-// decodeCalls reads a request. The result does not share memory with b.
-func decodeCalls(b []byte) ([][]command.Item, error) {
+// outdatedError is returned for calls of a newer version with something in them that
+// this one doesn't know: it would be lost, because the leader encodes them anew.
+type outdatedError struct{ version string }
+
+func (e *outdatedError) Error() string {
+	return fmt.Sprintf("forwarded calls: version %q has written fields that this version does not know", e.version)
+}
+
+// decodeCalls reads a request for a node of the given version. The result does not
+// share memory with b.
+func decodeCalls(b []byte, version string) ([][]command.Item, error) {
 	n, b, err := msgp.ReadArrayHeaderBytes(b)
 	if err != nil {
 		return nil, err
@@ -44,6 +54,15 @@ func decodeCalls(b []byte) ([][]command.Item, error) {
 	e, err := command.Decode(b)
 	if err != nil {
 		return nil, err
+	}
+	if e.Version != version {
+		again, err := e.Append(nil)
+		if err != nil {
+			return nil, err
+		}
+		if len(again) < len(b) {
+			return nil, &outdatedError{e.Version}
+		}
 	}
 	rest := e.Items
 	for i, size := range sizes {

@@ -218,6 +218,8 @@ func (n *Node) sendCalls(ctx context.Context, leader string, calls []*call) (app
 	case err == nil:
 	case ctx.Err() != nil, job.KindOf(err) == job.Internal:
 		return 0, nil, job.ErrOutcomeUnknown
+	case len(calls) > 1 && isOutdated(err):
+		return n.sendEach(ctx, leader, calls)
 	default:
 		return 0, nil, err
 	}
@@ -225,6 +227,21 @@ func (n *Node) sendCalls(ctx context.Context, leader string, calls []*call) (app
 	if err != nil {
 		n.log.WarnContext(ctx, "the leader's answer can't be read", obs.Node(leader), obs.Err(err))
 		return 0, nil, job.ErrOutcomeUnknown
+	}
+	return applied, verdicts, nil
+}
+
+// sendEach is sendCalls one by one, after a leader of an older version has refused all
+// of them because of something in one.
+func (n *Node) sendEach(ctx context.Context, leader string, calls []*call) (applied uint64, verdicts []verdict, _ error) {
+	verdicts = make([]verdict, len(calls))
+	for i := range calls {
+		index, one, err := n.sendCalls(ctx, leader, calls[i:i+1])
+		if err != nil {
+			verdicts[i].err = asJobError(err)
+			continue
+		}
+		applied, verdicts[i] = max(applied, index), one[0]
 	}
 	return applied, verdicts, nil
 }
@@ -253,14 +270,9 @@ func (c *call) answer(applied uint64, v verdict) {
 
 // answerCalls records what another node has forwarded, as one call.
 func (n *Node) answerCalls(ctx context.Context, _ string, body []byte) ([]byte, error) {
-	calls, err := decodeCalls(body)
+	calls, err := decodeCalls(body, n.cfg.Version)
 	if err != nil {
-		if u, ok := errors.AsType[*command.UnknownKindError](err); ok {
-			return nil, job.Errorf(job.Unavailable, "leader_outdated",
-				"the leader does not know commands of kind %d, which version %q has written", u.Kind, u.Version).
-				WithHint("bring all nodes to the same version")
-		}
-		return nil, job.Errorf(job.Invalid, "malformed_forward", "the forwarded calls can't be read")
+		return nil, unreadable(err)
 	}
 	if err := n.awaitTerm(ctx); err != nil {
 		return nil, err
@@ -294,6 +306,26 @@ func (n *Node) answerCalls(ctx context.Context, _ string, body []byte) ([]byte, 
 		}
 	}
 	return appendVerdicts(nil, n.adapter.lastCommand.Load(), verdicts)
+}
+
+// codeOutdated is the code with which an older leader refuses what it doesn't know.
+const codeOutdated = "leader_outdated"
+
+func isOutdated(err error) bool {
+	e, ok := errors.AsType[*job.Error](err)
+	return ok && e.Code == codeOutdated
+}
+
+// unreadable is the answer to calls that decodeCalls could not read.
+func unreadable(err error) error {
+	const code, hint = codeOutdated, "bring all nodes to the same version"
+	if e, ok := errors.AsType[*command.UnknownKindError](err); ok {
+		return job.Errorf(job.Unavailable, code, "the leader does not know commands of kind %d, which version %q has written", e.Kind, e.Version).WithHint(hint)
+	}
+	if e, ok := errors.AsType[*outdatedError](err); ok {
+		return job.Errorf(job.Unavailable, code, "the leader does not know all options of this request, which version %q has forwarded", e.version).WithHint(hint)
+	}
+	return job.Errorf(job.Invalid, "malformed_forward", "the forwarded calls can't be read")
 }
 
 // asJobError returns err for another node; what is no *job.Error is nothing that it
