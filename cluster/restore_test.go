@@ -113,6 +113,26 @@ func TestRestore(t *testing.T) {
 		})
 	}
 
+	run("twice, one right after the other", func(t *testing.T) {
+		c := newCrew(t, 3, 0, short)
+		path, before, after := backedUp(t, c)
+		for i := range 2 {
+			l := c.leader(t)
+			// The others get a copy of what is restored now, not of before.
+			ctx, cancel := context.WithTimeout(t.Context(), c.node(l).cfg.PinGrace/2)
+			if err := c.node(l).Restore(ctx, path); err != nil {
+				t.Fatalf("%d: %v", i, err)
+			}
+			cancel()
+			after = append(after, c.record(t, l, fmt.Sprint(2000+i)))
+		}
+		c.equal(t)
+		if _, err := c.node(0).machine.Job(t.Context(), after[len(after)-2]); !errors.Is(err, job.ErrJobNotFound) {
+			t.Errorf("a job from before the second restore: %v", err)
+		}
+		c.restored(t, before, after[:len(after)-1])
+	})
+
 	run("into a new, empty cluster", func(t *testing.T) {
 		old := newCrew(t, 1, 0, nil)
 		path, before, _ := backedUp(t, old)

@@ -62,7 +62,7 @@ type snapshots struct {
 	closed map[*local]struct{} // have set their marker; raft isn't done with them
 	idle   *sync.Cond          // closed has become smaller
 	pins   map[*pin]struct{}
-	latest *copied          // nil, or the newest copy
+	latest *copied          // nil, or the newest copy of this epoch
 	files  map[string]*sink // received, by id
 	serial uint64
 }
@@ -192,7 +192,8 @@ func (s *snapshots) begin() *local {
 }
 
 // supersede ends the epoch, waits for local snapshots that raft is about to take note
-// of, and keeps the marker as it is until release is called.
+// of, and keeps the marker as it is until release is called. Copies from before are
+// given to nobody any more: who gets one lacks entries that no log has.
 func (s *snapshots) supersede() (release func()) {
 	s.mu.Lock()
 	s.epoch++
@@ -201,6 +202,9 @@ func (s *snapshots) supersede() (release func()) {
 	}
 	s.mu.Unlock()
 	s.setting.Lock()
+	s.mu.Lock()
+	s.latest = nil
+	s.mu.Unlock()
 	return s.setting.Unlock
 }
 

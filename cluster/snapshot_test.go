@@ -75,7 +75,7 @@ func (w wrapped) WrappedReadCloser() io.ReadCloser { return w.ReadCloser }
 func other(t *testing.T) []byte {
 	t.Helper()
 	m := newFake(nil)
-	m.state = fakeState{Applied: 60, Term: 1, Jobs: []string{"x"}, Marker: &fsm.Marker{Index: 50, Term: 1}}
+	m.state = fakeState{Applied: 60, Term: 1, Jobs: []string{"x"}, Marker: &fsm.Marker{Index: 50, Term: 1, Configuration: raft.EncodeConfiguration(raft.Configuration{})}}
 	path := t.TempDir() + "/copy"
 	if _, err := m.CopyTo(t.Context(), path); err != nil {
 		t.Fatal(err)
@@ -269,6 +269,38 @@ func TestSnapshots(t *testing.T) {
 			t.Errorf("an old copy was sent")
 		}
 		if err := rc.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+
+	t.Run("a copy from before an install serves nobody", func(t *testing.T) {
+		s, a, m := testSnapshots(t)
+		snap, err := a.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := take(t, s, snap, 12); err != nil {
+			t.Fatal(err)
+		}
+		snap.Release()
+		_, before, err := s.Open("1-12")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Restore(receive(t, s, 50, other(t))); err != nil {
+			t.Fatal(err)
+		}
+		meta, rc, err := s.Open("1-50")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if meta.Index != 50 || m.copies != 2 {
+			t.Errorf("the copy at %d is sent, the %d. one", meta.Index, m.copies)
+		}
+		if _, err := io.ReadAll(before); err != nil {
+			t.Errorf("who reads the old one: %v", err)
+		}
+		if err := errors.Join(before.Close(), rc.Close()); err != nil {
 			t.Error(err)
 		}
 	})
