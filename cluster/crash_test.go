@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -194,6 +195,35 @@ func TestLostDatabase(t *testing.T) {
 		})
 	}
 
+	t.Run("a bit of a row turned, noticed by a reader", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCrew(t, 3, 0, short)
+			id := c.record(t, 0, "1")
+			c.cutLog(t)
+			l := c.leader(t)
+			lost := (l + 1) % 3
+			c.stop(t, lost)
+			turnBit(t, filepath.Join(c.dirs[lost], "db", "gen-1", "state.db"))
+			c.start(t, lost)
+			n := c.node(lost)
+			_, err := n.machine.Job(t.Context(), id)
+			if !fsm.Lost(err) {
+				t.Fatalf("reading says %v", err)
+			}
+			n.fails = true
+			n.Damaged(err)
+			n.Damaged(err) // another reader
+			if err := n.stop(); !fsm.Lost(err) {
+				t.Errorf("the node ends with %v", err)
+			}
+			c.start(t, lost)
+			c.equal(t)
+			if _, err := c.node(lost).machine.Job(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+
 	t.Run("a node alone refuses, and keeps what is there", func(t *testing.T) {
 		dir := t.TempDir()
 		w := launch(t, dir, nil)
@@ -218,6 +248,19 @@ func TestLostDatabase(t *testing.T) {
 			}
 		}
 	})
+}
+
+// turnBit changes one bit of the first job in a database that nobody has open.
+func turnBit(t *testing.T, file string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", file)
+	check(t, err)
+	defer db.Close()
+	var doc []byte
+	check(t, db.QueryRowContext(t.Context(), "SELECT doc FROM jobs WHERE id = 1").Scan(&doc))
+	doc[len(doc)/2] ^= 4
+	_, err = db.ExecContext(t.Context(), "UPDATE jobs SET doc = ? WHERE id = 1", doc)
+	check(t, err)
 }
 
 func check(t *testing.T, err error) {

@@ -116,6 +116,20 @@ func (n *Node) refill(ctx context.Context, st standing) error {
 	return nil
 }
 
+// Damaged tells that a read has met a damaged row. When other servers have it, the node
+// ends, and gets the database from the leader at its next start; a node alone goes on
+// with what can be read. It doesn't wait.
+func (n *Node) Damaged(err error) {
+	if others, e := n.others(); e != nil || len(others) == 0 || n.guard == nil {
+		n.log.Error("a row of the database is damaged, and no other node has it; restore a backup", obs.Err(err))
+		return
+	}
+	n.onDamage.Do(func() {
+		n.damaged()
+		n.fail(fmt.Errorf("a row cannot be read: %w", err))
+	})
+}
+
 // damaged has the next start get the database from the leader, when there are others
 // who have it: a large one is not read in full when it is opened.
 func (n *Node) damaged() {

@@ -1,8 +1,11 @@
 package cluster
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -219,7 +222,23 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
 		return s.broken(fmt.Sprintf("read entry %d of the log", index), err)
 	}
+	if err == nil && !intact(l) {
+		return s.broken(fmt.Sprintf("read entry %d of the log", index), errEntryDamaged)
+	}
 	return err
+}
+
+var errEntryDamaged = errors.New("it is not what was written: the disk has changed it; check the disk, and let the node join its cluster again with an empty data folder, or, if it is alone, put its data folder back from a backup")
+
+// checksum is what the leader puts into Extensions of a command, because the log has no
+// checksums of its own: it stays with the entry on every node.
+func checksum(data []byte) []byte {
+	return binary.BigEndian.AppendUint32(nil, crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli)))
+}
+
+// intact reports whether an entry is what the leader made of it, as far as it says.
+func intact(l *raft.Log) bool {
+	return l.Type != raft.LogCommand || len(l.Extensions) == 0 || bytes.Equal(l.Extensions, checksum(l.Data))
 }
 
 // FirstIndex implements raft.LogStore.

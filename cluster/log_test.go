@@ -199,3 +199,31 @@ func TestStoreLogs(t *testing.T) {
 		t.Errorf("after an install: %v", err)
 	}
 }
+
+// TestDamagedEntry turns a bit of an entry behind the node's back.
+func TestDamagedEntry(t *testing.T) {
+	n, disk, ended := onBadDisk(t, Config{})
+	if _, err := n.Propose(t.Context(), realSubmit("1")); err != nil {
+		t.Fatal(err)
+	}
+	last, err := disk.LastIndex()
+	check(t, err)
+	n.Close()
+	check(t, <-ended)
+
+	bolt, err := openLog(n.cfg.Dir)
+	check(t, err)
+	defer func() { check(t, bolt.Close()) }()
+	var l raft.Log
+	check(t, bolt.GetLog(last, &l))
+	if len(l.Extensions) == 0 || !intact(&l) {
+		t.Fatalf("the entry has the checksum %x", l.Extensions)
+	}
+	l.Data[len(l.Data)/2] ^= 4
+	check(t, bolt.StoreLogs([]*raft.Log{&l}))
+	var failed error
+	s := &logStore{bolt: bolt, fail: func(err error) { failed = err }}
+	if err := s.GetLog(last, &l); !errors.Is(err, errEntryDamaged) || !errors.Is(failed, errEntryDamaged) {
+		t.Errorf("reading it says %v, the node ends with %v", err, failed)
+	}
+}

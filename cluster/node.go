@@ -47,6 +47,7 @@ type Node struct {
 	fail      context.CancelCauseFunc
 	hung      chan struct{} // closed by hang
 	onHang    sync.Once
+	onDamage  sync.Once
 	leftOpen  bool // the disk hangs: Run must not touch the log again
 
 	mu     sync.Mutex
@@ -88,7 +89,9 @@ func New(cfg Config) (*Node, error) {
 	n.proposer.metrics, n.proposer.fail = n.metrics, n.fail
 	n.proposer.committed, n.store.stored = n.notices.committed, n.noticed
 	n.forward.send = n.sendCalls
-	n.proposer.apply = func(data []byte) raft.ApplyFuture { return n.raft.Load().Apply(data, 0) }
+	n.proposer.apply = func(data []byte) raft.ApplyFuture {
+		return n.raft.Load().ApplyLog(raft.Log{Data: data, Extensions: checksum(data)}, 0)
+	}
 	if n.transport == nil {
 		n.transport = alone(cfg.ID)
 	} else {

@@ -36,6 +36,10 @@ type Config struct {
 	// every node.
 	LogCap int
 
+	// OnDamage is told when a read meets a row that is damaged, each time; the reader
+	// gets the error. It must not wait or ask the machine. Nil does nothing.
+	OnDamage func(error)
+
 	migrations []migration // for tests; nil means those of this program
 	requests   int         // for tests; how many request ids are remembered
 }
@@ -43,6 +47,9 @@ type Config struct {
 func (c *Config) normalize() {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.OnDamage == nil {
+		c.OnDamage = func(error) {}
 	}
 	c.FlushEvery = cmp.Or(c.FlushEvery, 20*time.Millisecond)
 	c.DirtyRows = cmp.Or(c.DirtyRows, 1<<16)

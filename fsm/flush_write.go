@@ -136,10 +136,11 @@ func (s *store) writeJobs(f *flush) error {
 // encode encodes a document into the flush's buffer, which the next one reuses.
 func (f *flush) encode(v msgp.Marshaler) ([]byte, error) {
 	doc, err := v.MarshalMsg(f.doc[:0])
-	if err == nil {
-		f.doc = doc
+	if err != nil {
+		return nil, err
 	}
-	return doc, err
+	f.doc = seal(doc)
+	return f.doc, nil
 }
 
 func (s *store) writeLogs(f *flush) error {
@@ -207,7 +208,7 @@ func (s *store) writeSmall(f *flush) error {
 
 func (s *store) writeFeed(f *flush, size int64) (int64, error) {
 	for _, x := range f.feed {
-		f.doc = appendBatch(f.doc[:0], x)
+		f.doc = seal(appendBatch(f.doc[:0], x))
 		size += int64(len(f.doc))
 		if err := s.stmts.putFeed.exec(int64(x.index), f.doc); err != nil { //nolint:gosec // a log index
 			return 0, err

@@ -289,10 +289,13 @@ func (m *Machine) Job(ctx context.Context, id job.ID) (*job.Job, error) {
 	return j, nil
 }
 
-// readError replaces what a read says after Close.
+// readError replaces what a read says after Close, and tells of damage.
 func (m *Machine) readError(err error) error {
 	if errors.Is(m.failed(), job.ErrClosed) {
 		return job.ErrClosed
+	}
+	if Lost(err) {
+		m.cfg.OnDamage(err)
 	}
 	return err
 }

@@ -15,7 +15,7 @@ func (r row) scanDoc(cols ...any) ([]byte, error) {
 	if err := r.Scan(append(cols, &doc)...); err != nil {
 		return nil, err
 	}
-	return doc, nil
+	return unseal(doc)
 }
 
 // each calls f for every row of a query, on the pool for lists.

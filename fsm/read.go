@@ -60,7 +60,11 @@ func getDoc[T any, P interface {
 	if err := rows.Scan(&doc); err != nil {
 		return nil, err
 	}
-	v, err := decodeDoc[T, P](doc)
+	raw, err := unseal(doc)
+	if err != nil {
+		return nil, err
+	}
+	v, err := decodeDoc[T, P](raw)
 	if err != nil {
 		return nil, err
 	}

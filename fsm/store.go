@@ -290,6 +290,9 @@ func errDamaged(path, detail string) error {
 // explain turns what SQLite says into a sentence with a remedy. Other errors stay
 // as they are.
 func explain(path string, err error) error {
+	if errors.Is(err, errSeal) {
+		return errDamaged(path, err.Error())
+	}
 	e, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
 		return err

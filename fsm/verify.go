@@ -64,7 +64,8 @@ var errNoHash = job.Errorf(job.NotFound, "hash_not_found", "this node has no has
 // Hash returns the SHA-256 of all logical rows as they were after the entry of a
 // Verify command, which must be one of the newest eight. It waits until the entry is
 // applied here and the rows are read, which takes about two seconds for a million
-// jobs. Nothing waits for it meanwhile, but a received snapshot ends it.
+// jobs. Nothing waits for it meanwhile, but a received snapshot ends it. A row that is
+// damaged is an error of which Config.OnDamage is told.
 func (m *Machine) Hash(ctx context.Context, index uint64) ([]byte, error) {
 	for {
 		more := m.hashes.more.wait()
@@ -151,9 +152,11 @@ func (m *Machine) beginHash(index uint64) error {
 		defer cancel()
 		defer db.Close()
 		defer func() { _ = tx.Rollback() }()
-		if x.err = w.rows(ctx, tx); x.err == nil {
-			x.sum = sum.Sum(nil)
+		if err := w.rows(ctx, tx); err != nil {
+			x.err = m.readError(explain(m.store.path, err))
+			return
 		}
+		x.sum = sum.Sum(nil)
 	}()
 	return nil
 }
@@ -189,6 +192,7 @@ type rowHash struct {
 	w      *bufio.Writer
 	values []sql.RawBytes
 	to     []any
+	doc    int // which of them is the document, -1 for none
 }
 
 func (h *rowHash) row(r row) error {
@@ -197,13 +201,18 @@ func (h *rowHash) row(r row) error {
 		if err != nil {
 			return err
 		}
-		h.values = make([]sql.RawBytes, len(cols))
+		h.values, h.doc = make([]sql.RawBytes, len(cols)), slices.Index(cols, "doc")
 		for i := range h.values {
 			h.to = append(h.to, &h.values[i])
 		}
 	}
 	if err := r.Scan(h.to...); err != nil {
 		return err
+	}
+	if h.doc >= 0 {
+		if _, err := unseal(h.values[h.doc]); err != nil {
+			return err
+		}
 	}
 	for _, v := range h.values {
 		if v == nil {

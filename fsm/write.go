@@ -138,6 +138,7 @@ func (w *jobWriter) put(j *job.Job) error {
 	if err != nil {
 		return fmt.Errorf("encode job %d: %w", j.ID, err)
 	}
+	doc = seal(doc)
 	w.docs[w.n] = doc
 	bindJob(w.s.putJobs.args[w.n*jobColumns:][:jobColumns], j, doc)
 	if w.n++; w.n < jobsAtOnce {

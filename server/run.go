@@ -134,6 +134,13 @@ func (s *Server) propose(ctx context.Context, items ...command.Item) ([]command.
 	return s.node.Propose(ctx, items...)
 }
 
+// damaged ends a node whose database is damaged, when others have what it had.
+func (s *Server) damaged(err error) {
+	if s.node != nil {
+		go s.node.Damaged(err) // the reader may hold what reading the log needs
+	}
+}
+
 // makeBackup writes what this node has to a file.
 func (s *Server) makeBackup(ctx context.Context, path string, madeAt time.Time) (fsm.BackupInfo, error) {
 	return s.machine.Backup(ctx, path, madeAt, s.cfg.Version)

@@ -120,7 +120,7 @@ func New(cfg Config) (_ *Server, err error) {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	alone := cfg.Cluster == ""
-	if s.machine, err = cluster.OpenMachine(ctx, fsm.Config{Dir: s.data.sub("db"), Log: cfg.Log, Registerer: reg},
+	if s.machine, err = cluster.OpenMachine(ctx, fsm.Config{Dir: s.data.sub("db"), OnDamage: s.damaged, Log: cfg.Log, Registerer: reg},
 		s.data.sub("raft"), s.data.id.Node, alone); err != nil {
 		return nil, err
 	}

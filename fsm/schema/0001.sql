@@ -1,6 +1,6 @@
 -- Version 1: the state of a cluster that runs jobs.
 --
--- doc is always MessagePack of the row; the columns before it are projected from
+-- doc is always MessagePack of the row and a checksum of that (seal.go); the columns before it are projected from
 -- it for queries and hold nothing of their own. Times are integer milliseconds.
 
 -- One row: how far this database is, and what is resident and small.
