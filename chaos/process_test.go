@@ -59,6 +59,14 @@ func (p *process) alive() bool {
 	}
 }
 
+// ends waits until the process has ended by itself, or the limit has passed.
+func (p *process) ends(limit time.Duration) {
+	select {
+	case <-p.exited:
+	case <-time.After(limit):
+	}
+}
+
 // kill is kill -9. It waits until the process is gone.
 func (p *process) kill() {
 	if p == nil {
