@@ -126,7 +126,7 @@ func (n *Node) Damaged(err error) {
 	}
 	n.onDamage.Do(func() {
 		n.damaged()
-		n.fail(fmt.Errorf("a row cannot be read: %w", err))
+		n.fail(fmt.Errorf("the database of this node is damaged; start it again, and it gets another from the leader: %w", err))
 	})
 }
 

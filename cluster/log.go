@@ -44,7 +44,7 @@ func openLog(dir string) (*raftboltdb.BoltStore, error) {
 		return nil, fmt.Errorf("another process uses the log %s; stop it first, or choose another data folder", path)
 	case errors.Is(err, errDamaged), errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrChecksum),
 		errors.Is(err, bbolterrors.ErrVersionMismatch):
-		return nil, fmt.Errorf("the log %s is damaged; put the whole data folder back from a backup, or remove it to start empty (%w)", path, err)
+		return nil, fmt.Errorf("the log %s is damaged; a node of a cluster joins again with an empty data folder (take its former id out with `orrery cluster remove`), a node alone needs its data folder back from a backup (%w)", path, err)
 	case err != nil:
 		return nil, fmt.Errorf("open the log %s: %w", path, err)
 	}
