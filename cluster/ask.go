@@ -9,11 +9,10 @@ import (
 )
 
 // ask has the leader answer a request: this node itself when it leads, else the one
-// that does. While there is none, or it can't be reached, it tries again for up to
-// Config.LeaderWait. Handlers of such methods answer job.ErrNotLeader on every other
-// node.
-func (n *Node) ask(ctx context.Context, method string, body []byte) (b []byte, err error) {
-	err = n.withLeader(ctx, func(leader string) error {
+// that does. While there is none, or it can't be reached, it tries again for up to wait.
+// Handlers of such methods answer job.ErrNotLeader on every other node.
+func (n *Node) ask(ctx context.Context, wait time.Duration, method string, body []byte) (b []byte, err error) {
+	err = n.withLeader(ctx, wait, func(leader string) error {
 		switch {
 		case leader == n.cfg.ID:
 			b, err = n.Handlers()[method](ctx, n.cfg.ID, body)
@@ -54,13 +53,13 @@ func (n *Node) see(ctx context.Context, known func(r *raft.Raft) bool) {
 	}
 }
 
-// askLeader is ask with values instead of bodies.
+// askLeader is ask with values instead of bodies, for up to Config.LeaderWait.
 func askLeader[A any](ctx context.Context, n *Node, method string, q any) (a A, err error) {
 	body, err := json.Marshal(q)
 	if err != nil {
 		return a, err
 	}
-	b, err := n.ask(ctx, method, body)
+	b, err := n.ask(ctx, n.cfg.LeaderWait, method, body)
 	if err != nil {
 		return a, err
 	}

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -11,11 +12,12 @@ import (
 type leadership struct {
 	mu      sync.Mutex
 	id      string        // of the leader; "" while none is known
+	since   time.Time     // when id became that
 	changed chan struct{} // closed at the next change
 	hooks   []func(id string)
 }
 
-func newLeadership() *leadership { return &leadership{changed: make(chan struct{})} }
+func newLeadership() *leadership { return &leadership{since: time.Now(), changed: make(chan struct{})} }
 
 // now returns the leader and what is closed when that, or the state of its term, may
 // have changed.
@@ -25,6 +27,13 @@ func (l *leadership) now() (id string, changed <-chan struct{}) {
 	return l.id, l.changed
 }
 
+// unknown is for how long no leader has been known; false while one is.
+func (l *leadership) unknown() (time.Duration, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.since), l.id == ""
+}
+
 // set takes note of the leader. It reports whether it is another one than before.
 func (l *leadership) set(id string) bool {
 	l.mu.Lock()
@@ -32,7 +41,7 @@ func (l *leadership) set(id string) bool {
 	if l.id == id {
 		return false
 	}
-	l.id = id
+	l.id, l.since = id, time.Now()
 	l.wake()
 	return true
 }

@@ -2,15 +2,22 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/orrery-io/orrery/job"
 )
 
-// membersWait is how long Members waits for a leader before it tells what this node
-// knows itself.
-const membersWait = 2 * time.Second
+const (
+	// membersLimit is how long Members waits for the leader's answer, and membersWait
+	// for a leader that is about to be elected, before it tells what this node knows
+	// itself.
+	membersLimit = 2 * time.Second
+	membersWait  = 500 * time.Millisecond
+	// electionTime is how many election timeouts an election takes at most, as a rule.
+	electionTime = 4
+)
 
 func (n *Node) memberHandlers() map[string]Handler {
 	return map[string]Handler{
@@ -27,13 +34,30 @@ func (n *Node) memberHandlers() map[string]Handler {
 // Members returns all servers of the cluster, as the leader sees them. When there is
 // no leader to ask it returns what this node knows itself, and marks it as stale.
 func (n *Node) Members(ctx context.Context) ([]Member, error) {
-	limited, cancel := context.WithTimeoutCause(ctx, membersWait, job.ErrNotLeader)
+	limited, cancel := context.WithTimeoutCause(ctx, membersLimit, job.ErrNotLeader)
 	defer cancel()
-	list, err := askLeader[[]Member](limited, n, methodMembers, struct{}{})
+	b, err := n.ask(limited, n.soon(), methodMembers, nil)
 	if err != nil && ctx.Err() == nil && (limited.Err() != nil || job.KindOf(err) == job.Unavailable) {
 		return n.membersHere(), nil
 	}
+	var list []Member
+	if err == nil {
+		err = json.Unmarshal(b, &list)
+	}
 	return list, err
+}
+
+// soon is how long it is worth to wait for a leader: not at all when none has been
+// known for longer than an election takes, or while this node is in no cluster.
+func (n *Node) soon() time.Duration {
+	r := n.raft.Load()
+	if r == nil || len(servers(r)) == 0 {
+		return 0
+	}
+	if since, unknown := n.leaders.unknown(); unknown && since > electionTime*n.cfg.ElectionTimeout {
+		return 0
+	}
+	return membersWait
 }
 
 // leading returns what the leader needs for its work, or job.ErrNotLeader.

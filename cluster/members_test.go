@@ -774,14 +774,59 @@ func TestMembers(t *testing.T) {
 			}
 		}
 		time.Sleep(5 * time.Second)
+		began := time.Now()
 		list, err := w.node("n3").Members(t.Context())
 		if err != nil || len(list) != 3 {
 			t.Fatalf("members %+v, %v", list, err)
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("it waited for %s", took)
 		}
 		for _, m := range list {
 			if !m.Stale || m.Alive != (m.ID == "n3") || m.Leader {
 				t.Errorf("%+v", m)
 			}
+		}
+	})
+}
+
+func TestMembersMeanwhile(t *testing.T) {
+	inTown(t, "an election is waited for, but not for long", func(t *testing.T) {
+		w := newTown(t, 3, nil)
+		w.record("1")
+		l := w.leader().cfg.ID
+		other := w.node(w.pickOther(l))
+		if err := w.stop(l); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			began := time.Now()
+			list, err := other.Members(t.Context())
+			if err != nil || len(list) != 3 {
+				t.Fatalf("members %+v, %v", list, err)
+			}
+			if took := time.Since(began); took > membersWait {
+				t.Errorf("it waited for %s", took)
+			}
+			if !list[0].Stale {
+				return
+			}
+		}
+	})
+	inTown(t, "a node that waits for its cluster says so at once", func(t *testing.T) {
+		w := newTown(t, 0, nil)
+		w.build("n1", nil)
+		n := w.start("n1")
+		for range 5 {
+			began := time.Now()
+			list, err := n.Members(t.Context())
+			if err != nil || len(list) != 1 || !list[0].Stale || list[0].ID != "n1" {
+				t.Fatalf("members %+v, %v", list, err)
+			}
+			if took := time.Since(began); took > 0 {
+				t.Errorf("it waited for %s", took)
+			}
+			time.Sleep(time.Second)
 		}
 	})
 }

@@ -57,7 +57,7 @@ func (n *Node) Propose(ctx context.Context, items ...command.Item) ([]command.Re
 
 // proposeAnywhere has whoever leads record what one request to the leader can carry.
 func (n *Node) proposeAnywhere(ctx context.Context, items []command.Item) (results []command.Result, err error) {
-	err = n.withLeader(ctx, func(leader string) error {
+	err = n.withLeader(ctx, n.cfg.LeaderWait, func(leader string) error {
 		unassign(items)
 		if leader == n.cfg.ID {
 			results, err = n.proposeHere(ctx, items)
@@ -139,9 +139,9 @@ const (
 )
 
 // withLeader calls try with the leader, again and again while it is refused, for up to
-// Config.LeaderWait. try is given this node's own id while it takes proposals.
-func (n *Node) withLeader(ctx context.Context, try func(leader string) error) error {
-	limit := time.NewTimer(n.cfg.LeaderWait)
+// wait; with zero, once at most. try is given this node's own id while it takes proposals.
+func (n *Node) withLeader(ctx context.Context, wait time.Duration, try func(leader string) error) error {
+	limit := time.NewTimer(wait)
 	defer limit.Stop()
 	pause := firstPause
 	for {

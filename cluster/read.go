@@ -65,7 +65,7 @@ func (n *Node) readAnywhere(ctx context.Context) (index uint64, err error) {
 		return 0, job.ErrClosed
 	}
 	defer n.guests.Done()
-	err = n.withLeader(ctx, func(string) (err error) {
+	err = n.withLeader(ctx, n.cfg.LeaderWait, func(string) (err error) {
 		index, err = n.join(ctx)
 		return err
 	})

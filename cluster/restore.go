@@ -43,7 +43,7 @@ func (n *Node) Restore(ctx context.Context, path string) error {
 		return job.ErrClosed
 	}
 	defer n.guests.Done()
-	return n.withLeader(ctx, func(leader string) error {
+	return n.withLeader(ctx, n.cfg.LeaderWait, func(leader string) error {
 		if leader != n.cfg.ID {
 			index, err := n.sendBackup(ctx, leader, path, info)
 			if err == nil {

@@ -48,7 +48,7 @@ var ErrAlone = &job.Error{
 
 // The limits on how long a request to the cluster may take.
 const (
-	membersTime  = 5 * time.Second // a little more than without a leader is waited for one
+	membersTime  = 5 * time.Second // more than a leader is given to answer
 	changeTime   = 30 * time.Second
 	snapshotTime = 2 * time.Minute
 	verifyTime   = 10 * time.Minute
