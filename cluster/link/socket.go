@@ -168,7 +168,7 @@ func (m *Mesh) accept(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		_ = srv.Close()
-		<-failed // that it was closed
+		<-failed //nolint:errcheck // it says that it was closed
 		return nil
 	case err := <-failed:
 		_ = srv.Close()
