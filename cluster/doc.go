@@ -23,6 +23,9 @@
 // was recorded, so that a client reads its own writes; a notice from the leader tells
 // it at once what is committed.
 //
+// The leader encodes anew what was forwarded. While versions are mixed it refuses what
+// has a field or a kind that it doesn't know, so that nothing is acknowledged in part.
+//
 // The leader refuses commands that make new jobs (job.Overloaded) while a living server
 // is so far behind that the log might no longer reach back to it.
 //

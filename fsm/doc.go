@@ -20,8 +20,10 @@
 // decided by the leader and is in the command; apply checks preconditions and
 // stores.
 //
-// The local database is also the snapshot: a marker row says which log index it
-// stands for, and CopyTo makes a consistent copy when another node needs one.
+// The local database is also the snapshot: a marker says which log index it stands
+// for, and CopyTo makes a consistent copy when another node needs one. A copy that
+// was received becomes the next generation, a folder of its own (generation.go), and
+// a database is refused beside SQLite's write-ahead log of another one (stamp.go).
 package fsm
 
 //go:generate go tool -modfile=../tools.mod msgp -unexported -tests=false -io=false -file=rows.go -o=rows_gen.go
