@@ -152,6 +152,7 @@ func TestBackupRefuses(t *testing.T) {
 	for range 300 {
 		b.do(submission(nil))
 	}
+	b.items(command.Item{RequestID: "r", Command: submission(nil)})
 	b.mark(b.index)
 	good := b.backup()
 	content, err := os.ReadFile(good)
@@ -170,6 +171,10 @@ func TestBackupRefuses(t *testing.T) {
 	for i := len(flipped) / 2; i < len(flipped)/2+200; i++ {
 		flipped[i] ^= 0xff
 	}
+	turned := file(t, content, "")
+	turnBit(t, turned, "jobs")
+	request := file(t, content, "")
+	turnBit(t, request, "requests")
 	for _, tt := range []struct {
 		name, path, code string
 	}{
@@ -181,6 +186,8 @@ func TestBackupRefuses(t *testing.T) {
 		{"another program's", file(t, content, "PRAGMA application_id = 1"), "backup_foreign"},
 		{"of a newer version", file(t, content, "PRAGMA user_version = 50"), "schema_too_new"},
 		{"a snapshot", b.copy(), "backup_raw"},
+		{"one bit of a job is wrong", turned, "backup_damaged"},
+		{"one bit of a request is wrong", request, "backup_damaged"},
 		{"a table is missing", file(t, content, "DROP TABLE queues"), "backup_damaged"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -192,6 +199,22 @@ func TestBackupRefuses(t *testing.T) {
 		t.Error(err)
 	}
 
+	t.Run("no backup is made of a damaged row", func(t *testing.T) {
+		dir := someDatabase(t)
+		turnBit(t, statePath(dir), "jobs")
+		var told []error
+		b := setup(t, Config{Dir: dir, OnDamage: func(err error) { told = append(told, err) }})
+		to := t.TempDir()
+		if _, err := b.m.Backup(t.Context(), filepath.Join(to, "b"), time.Now(), ""); !Lost(err) {
+			t.Errorf("it says %v", err)
+		}
+		if len(told) != 1 {
+			t.Errorf("told of %v", told)
+		}
+		if left, err := os.ReadDir(to); err != nil || len(left) != 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+	})
 	t.Run("what is cancelled leaves nothing", func(t *testing.T) {
 		dir := t.TempDir()
 		ctx, cancel := context.WithCancel(t.Context())
