@@ -62,6 +62,8 @@ leader it shows what the node that was asked knows, and ends with code 1.`,
 func (a *app) showCluster(cl *client.Cluster, now time.Time) error {
 	name := cl.ClusterID
 	switch {
+	case name == "" && cl.Refetching:
+		a.printf("node %s has lost its database, and waits for the leader to send it a copy\n", cl.Node)
 	case name == "":
 		a.printf("node %s belongs to no cluster yet\n", cl.Node)
 	case cl.Leader == "":
@@ -172,10 +174,13 @@ func concerns(cl *client.Cluster, members []client.Member, now time.Time) []stri
 	}
 	majority := voters/2 + 1
 	switch {
+	case cl.ClusterID == "" && cl.Refetching:
+		say("start the other nodes; when all have lost theirs, start them with empty data folders, and `orrery restore` a backup (`backups` in the data folders may hold some)")
 	case cl.ClusterID == "":
 		say("%s", orElse(cl.Waiting, "it waits for the other nodes, or for one to let it join; its log says whom it waits for"))
 	case cl.Leader == "":
 		say("there is no leader: nothing can be recorded until %d of the %s reach each other; start those that are down", majority, count(voters, "voter"))
+		say("when all came back with other addresses, start one again with --join and the address of another")
 		say("when that many are gone for good: `orrery cluster recover --help`")
 	case stale:
 		say("the leader could not be asked; this is what node %s knows: %s", cl.Node, orElse(cl.MembersError, "it may be old"))

@@ -78,7 +78,11 @@ func TestConcerns(t *testing.T) {
 		{"never heard of", nil, []client.Member{node("a"), node("b"), node("c"), node("d"), node("e", func(m *client.Member) { m.Alive = false })}, []string{"e has not been heard of"}},
 		{"no leader", func(c *client.Cluster) { c.Leader = "" }, []client.Member{node("a", stale), node("b", stale, dead), node("c", stale, dead)}, []string{
 			"there is no leader: nothing can be recorded until 2 of the 3 voters reach each other",
+			"when all came back with other addresses, start one again with --join",
 			"when that many are gone for good: `orrery cluster recover --help`",
+		}},
+		{"a lost database", func(c *client.Cluster) { c.Leader, c.ClusterID, c.Refetching = "", "", true }, nil, []string{
+			"start the other nodes; when all have lost theirs, start them with empty data folders",
 		}},
 		{"the leader is not reached", func(c *client.Cluster) { c.MembersError = "n1 is not reached" }, []client.Member{node("a", stale), node("b", stale), node("c", stale)}, []string{
 			"the leader could not be asked; this is what node n knows: n1 is not reached",
@@ -126,6 +130,7 @@ n-two    voter  ready    10.0.0.2:7701  -    v1       90       -    -
 n-three  voter  unknown  10.0.0.3:7701  -    -        -        -    -
 
 there is no leader: nothing can be recorded until 2 of the 3 voters reach each other; start those that are down
+when all came back with other addresses, start one again with --join and the address of another
 when that many are gone for good: ` + "`orrery cluster recover --help`\n"
 	if code != exitFailure || out != want || errs != "" {
 		t.Errorf("exit code %d\n%s%s\nwant\n%s", code, out, errs, want)

@@ -33,6 +33,9 @@ type Cluster struct {
 	LastContact job.Time `json:"last_contact,omitzero"`
 	// Installing is set while the node receives a copy of the database.
 	Installing *Installing `json:"installing,omitempty"`
+	// Refetching says that the node has lost its database, and waits for a leader that
+	// sends it a copy.
+	Refetching bool `json:"refetching,omitempty"`
 	// Waiting says what the node waits for while it belongs to no cluster.
 	Waiting string `json:"waiting,omitempty"`
 	// Servers are the members as the node knows them.

@@ -76,6 +76,9 @@ func TestVoteFloor(t *testing.T) {
 		if c.nodes[a].lifted() {
 			t.Error("the floor is gone, although nothing came")
 		}
+		if st := c.nodes[a].Status(); !st.Refetching {
+			t.Errorf("its status does not say so: %+v", st)
+		}
 		c.start(t, away)
 		l := c.record(t, "last")
 		c.agree(t, a, l)

@@ -209,6 +209,9 @@ type Status struct {
 	LastContact time.Time `json:"last_contact,omitzero"`
 	// Installing is set while this node receives a copy of the database.
 	Installing *Installing `json:"installing,omitempty"`
+	// Refetching says that this node has lost its database, and that no leader has sent
+	// it a copy yet.
+	Refetching bool `json:"refetching,omitempty"`
 }
 
 // Status returns how the node stands. Before Run and after it most of it is empty.
@@ -218,6 +221,7 @@ func (n *Node) Status() Status {
 	if m, ok := n.cfg.Machine.Marker(); ok {
 		st.Snapshot = m.Index
 	}
+	st.Refetching = st.ClusterID == "" && n.floor.Load() != nil
 	if n.cfg.Receiving != nil {
 		st.Installing = n.cfg.Receiving()
 	}

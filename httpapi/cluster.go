@@ -71,6 +71,7 @@ type ClusterInfo struct {
 	// LastContact is zero on the leader.
 	LastContact time.Time           `json:"last_contact,omitzero" doc:"When the leader was last heard of."`
 	Installing  *cluster.Installing `json:"installing,omitempty" doc:"How much of a copy of the database this node has received; absent while it receives none."`
+	Refetching  bool                `json:"refetching,omitempty" doc:"This node has lost its database, and waits for a leader that sends it a copy."`
 	Waiting     string              `json:"waiting,omitempty" doc:"What this node waits for while it belongs to no cluster."`
 	Servers     []cluster.Server    `json:"servers" doc:"The members of the cluster, as this node knows them."`
 	Members     []cluster.Member    `json:"members,omitempty" doc:"The members of the cluster as the leader sees them, or as this node knows them while there is no leader; absent when neither can be told."`
@@ -83,7 +84,8 @@ func clusterInfo(version string, st cluster.Status) *ClusterInfo {
 		ClusterID: st.ClusterID, Version: version, Node: st.ID, Leader: st.Leader, State: st.State, Term: st.Term,
 		Commit: st.Commit, Applied: st.Applied, Synced: st.Synced, Snapshot: st.Snapshot,
 		LogFirst: st.LogFirst, LogLast: st.LogLast, LastContact: st.LastContact, Installing: st.Installing,
-		Servers: append([]cluster.Server{}, st.Servers...),
+		Refetching: st.Refetching,
+		Servers:    append([]cluster.Server{}, st.Servers...),
 	}
 }
 
@@ -216,7 +218,7 @@ func (a *API) replyCluster(w *response, r *http.Request) error {
 	} else {
 		info.Members = members
 	}
-	if info.ClusterID == "" {
+	if info.ClusterID == "" && !info.Refetching {
 		info.Waiting = a.waiting()
 	}
 	w.index(info.Applied)

@@ -212,6 +212,12 @@ func TestReady(t *testing.T) {
 	if b.get("/v1/cluster").want(200).into(&info); info.Waiting == "" {
 		t.Errorf("%+v", info)
 	}
+	b.node.status.Refetching = true
+	b.get("/readyz").problem(503, "database_lost")
+	var lost ClusterInfo
+	if b.get("/v1/cluster").want(200).into(&lost); !lost.Refetching || lost.Waiting != "" {
+		t.Errorf("%+v", lost)
+	}
 	b.node.status = healthy
 	b.node.status.Leader = ""
 	b.get("/readyz").problem(503, "no_leader")

@@ -100,6 +100,9 @@ func (a *API) ready(w *response, r *http.Request, _ *query) error {
 	case st.Installing != nil:
 		return job.Errorf(job.Unavailable, "receiving_database", "this node is receiving a copy of the database: %s", progressText(st.Installing)).
 			WithHint("use another node meanwhile")
+	case st.Leader == "" && st.Refetching:
+		return job.Errorf(job.Unavailable, "database_lost", "this node has lost its database, and waits for the leader to send it a copy").
+			WithHint("start the other nodes; when all have lost theirs, start them with empty data folders, and restore a backup")
 	case st.Leader == "" && st.ClusterID == "":
 		return job.Errorf(job.Unavailable, "no_cluster", "this node belongs to no cluster yet: %s", cmp.Or(a.waiting(), "it waits for the other nodes")).
 			WithHint("start the other nodes; its log says more")
