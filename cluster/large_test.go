@@ -47,12 +47,13 @@ func (n *tcp) listen(t *testing.T, id string) raft.Transport {
 func (c *crew) fill(t *testing.T, size int64) (jobs int) {
 	t.Helper()
 	random := rand.NewChaCha8([32]byte{1})
-	l := c.node(c.leader(t))
+	i := c.leader(t)
+	l := c.node(i)
 	for {
 		var dbs []string
-		if jobs%10_000 == 0 {
+		if jobs%1000 == 0 {
 			var err error
-			if dbs, err = filepath.Glob(filepath.Join(c.dirs[0], "db", "gen-*", "state.db*")); err != nil {
+			if dbs, err = filepath.Glob(filepath.Join(c.dirs[i], "db", "gen-*", "state.db*")); err != nil {
 				t.Fatal(err)
 			}
 			sum := int64(0)
