@@ -66,7 +66,7 @@ func (c *crew) fill(t *testing.T, size int64) (jobs int) {
 				return jobs
 			}
 		}
-		batch := &command.SubmitAll{Jobs: make([]command.Submit, 100)}
+		batch := &command.SubmitAll{Jobs: make([]command.Submit, 25)}
 		for i := range batch.Jobs {
 			payload := make([]byte, 3000)
 			_, _ = random.Read(payload)
