@@ -20,6 +20,9 @@ const (
 	// lastAnswers is how long requests to a node that leads no longer may still be
 	// answered: it answers what it had recorded before it hands over.
 	lastAnswers = 2 * time.Second
+	// successorAnswers is the same from when another node leads: who hands over has
+	// answered by then, and who was stopped or cut off will not.
+	successorAnswers = 500 * time.Millisecond
 )
 
 // forwarder gathers the calls of all clients of this node into few requests to the
@@ -38,6 +41,7 @@ type forwarder struct {
 	items, bytes int           // of what waits
 	room         chan struct{} // callers wait for room here; nil while none does
 	lane         *lane         // nil while no other node leads
+	former       *lane         // the one before
 	ended        bool
 }
 
@@ -206,8 +210,12 @@ func (f *forwarder) leaderIs(id string) {
 	if old := f.lane; old != nil {
 		// What is on its way gets its answer, unless that node hangs.
 		time.AfterFunc(lastAnswers, func() { old.end(job.ErrOutcomeUnknown) })
+		f.former = old
 	}
 	f.lane = nil
+	if id != "" && f.former != nil && f.former.leader != id {
+		f.hurry()
+	}
 	if id != "" && !f.ended {
 		f.lane = &lane{leader: id}
 		f.lane.ctx, f.lane.end = context.WithCancelCause(f.ctx)
@@ -217,6 +225,21 @@ func (f *forwarder) leaderIs(id string) {
 		return
 	}
 	f.refuse(job.ErrNotLeader)
+}
+
+// thisLeads is called when this node leads.
+func (f *forwarder) thisLeads() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hurry()
+}
+
+// hurry ends soon what is on its way to the leader before. The caller holds mu.
+func (f *forwarder) hurry() {
+	if old := f.former; old != nil {
+		time.AfterFunc(successorAnswers, func() { old.end(job.ErrOutcomeUnknown) })
+		f.former = nil
+	}
 }
 
 // refuse answers everything that waits. The caller holds mu.

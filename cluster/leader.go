@@ -101,6 +101,9 @@ func (n *Node) watchLeader(ctx context.Context, r *raft.Raft) {
 				other = ""
 			}
 			n.forward.leaderIs(other)
+			if string(id) == n.cfg.ID {
+				n.forward.thisLeads()
+			}
 			for _, f := range n.leaders.listeners() {
 				f(string(id))
 			}
