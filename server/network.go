@@ -45,6 +45,11 @@ func (s *Server) joinNetwork(reg prometheus.Registerer) (err error) {
 	case cfg.BootstrapExpect == 0 && len(cfg.Join) == 0 && s.data.id.Cluster == "" && len(s.data.peers()) == 0:
 		return errors.New("this node knows no other; name one with --join HOST:PORT, or begin a new cluster with --bootstrap-expect 3 (on each of its first three nodes) or 1")
 	}
+	for _, addr := range cfg.Join {
+		if host, p, err := net.SplitHostPort(addr); err != nil || host == "" || p == "" {
+			return fmt.Errorf("--join %q is no address of a cluster port, such as 10.0.0.1:7701", addr)
+		}
+	}
 	n := &network{}
 	s.net = n
 	if n.ring, err = keyring.Load(cfg.KeyFile); err != nil {
