@@ -21,6 +21,8 @@ const (
 	tellLimit = 2 * time.Second
 	// handOverLimit bounds how long a transfer waits to learn who leads now.
 	handOverLimit = 5 * time.Second
+	// handOverPause is the first pause before a transfer is tried again.
+	handOverPause = 20 * time.Millisecond
 )
 
 // ErrRemoved is what Run and New return on a node that was removed from its cluster.
@@ -188,11 +190,10 @@ func (n *Node) transfer(ctx context.Context, to string) (string, error) {
 // pass gives the leadership away and waits until it is known who leads. The caller
 // holds the right to change the members.
 func (n *Node) pass(ctx context.Context, r *raft.Raft, c *census, to string) (string, error) {
-	s, err := n.successor(r, c, to)
-	if err != nil {
+	s, err := n.offer(ctx, r, c, to)
+	if s.ID == "" {
 		return "", err
 	}
-	err = r.LeadershipTransferToServer(raft.ServerID(s.ID), raft.ServerAddress(s.Address)).Error()
 	limit := time.NewTimer(handOverLimit)
 	defer limit.Stop()
 	for {
@@ -214,6 +215,29 @@ func (n *Node) pass(ctx context.Context, r *raft.Raft, c *census, to string) (st
 			return "", context.Cause(ctx)
 		}
 	}
+}
+
+// offer asks another voter to lead, again when raft could not: its replication to that
+// one may just begin anew. It returns whom it asked last, and what raft said.
+func (n *Node) offer(ctx context.Context, r *raft.Raft, c *census, to string) (s Server, err error) {
+	const tries = 5
+	for try := range tries {
+		if try > 0 {
+			select {
+			case <-time.After(time.Duration(try) * handOverPause):
+			case <-ctx.Done():
+				return Server{}, context.Cause(ctx)
+			}
+		}
+		if s, err = n.successor(r, c, to); err != nil {
+			return Server{}, err
+		}
+		err = r.LeadershipTransferToServer(raft.ServerID(s.ID), raft.ServerAddress(s.Address)).Error()
+		if err == nil || r.State() != raft.Leader {
+			break
+		}
+	}
+	return s, err
 }
 
 // successor chooses who shall lead.
