@@ -83,7 +83,7 @@ func (z *QueueInfo) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *QueueInfo) Msgsize() (s int) {
-	s = 1 + 2 + z.Queue.Msgsize() + 2 + msgp.ArrayHeaderSize + (10 * msgp.Int64Size)
+	s = 1 + 2 + z.Queue.Msgsize() + 2 + msgp.ArrayHeaderSize + (10 * (msgp.Int64Size))
 	return
 }
 
@@ -357,7 +357,7 @@ func (z *logHead) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 			if cap(z.Chunks) >= int(zb0002) {
-				z.Chunks = z.Chunks[:zb0002]
+				z.Chunks = (z.Chunks)[:zb0002]
 			} else {
 				z.Chunks = make([]chunkRef, zb0002)
 			}
