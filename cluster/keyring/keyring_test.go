@@ -320,9 +320,13 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// write replaces a file at once: whoever reads it meanwhile finds no half of it.
 func write(t *testing.T, path, content string) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+	if err := os.WriteFile(path+".new", []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -347,6 +351,7 @@ func TestWatch(t *testing.T) {
 			r.Watch(ctx, slog.New(slog.NewTextHandler(&log, nil)))
 		}()
 		changed := r.Changed()
+		synctest.Wait() // it has looked
 		write(t, path, "oops\n")
 		time.Sleep(5 * poll)
 		synctest.Wait()
@@ -355,6 +360,7 @@ func TestWatch(t *testing.T) {
 		}
 		write(t, path, k2+"\n"+k1+"\n")
 		<-changed
+		synctest.Wait()
 		if want := ring(t, k2, k1).Keys(); !slices.Equal(r.Keys(), want) {
 			t.Errorf("keys %q, want %q", r.Keys(), want)
 		}
@@ -362,6 +368,7 @@ func TestWatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * poll)
+		synctest.Wait()
 		write(t, path, "oops\n")
 		time.Sleep(2 * poll)
 		cancel()
