@@ -184,6 +184,8 @@ func TestForward(t *testing.T) {
 		if err := <-got; !errors.Is(err, job.ErrOutcomeUnknown) {
 			t.Errorf("error %v", err)
 		}
+		// What goes to the old leader before its successor is known is in flight, too.
+		c.await("another node led", func() bool { return f.Leader() != "" && f.Leader() != l.ID })
 		if _, err := f.Propose(t.Context(), Submit("after", "")); err != nil {
 			t.Error(err)
 		}
