@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/orrery-io/orrery/command"
 	"github.com/orrery-io/orrery/job"
 )
 
@@ -65,16 +64,14 @@ type report struct {
 	ID      string `json:"id"`
 	Cluster string `json:"cluster,omitempty"`
 	State   string `json:"state"`
-	Term    uint64 `json:"term"`
 	Applied uint64 `json:"applied"`
 	LogLast uint64 `json:"log_last"`
 	// Leader is whom it follows, and Silence how long it has heard nothing of it.
 	Leader  string        `json:"leader,omitempty"`
 	Silence time.Duration `json:"silence,omitempty"`
 	Version string        `json:"version,omitempty"`
-	// Schema is the newest schema that the program knows, Commands its newest command.
+	// Schema is the newest schema that the program knows.
 	Schema   int    `json:"schema"`
-	Commands int    `json:"commands"`
 	Address  string `json:"address,omitempty"`
 	HTTP     string `json:"http,omitempty"`
 	Draining bool   `json:"draining,omitempty"`
@@ -88,8 +85,8 @@ type report struct {
 func (n *Node) report() report {
 	st := n.Status()
 	rep := report{
-		ID: st.ID, Cluster: st.ClusterID, State: st.State, Term: st.Term, Applied: st.Applied, LogLast: st.LogLast, Leader: st.Leader,
-		Version: n.cfg.Version, Schema: n.cfg.newest, Commands: newestCommand(),
+		ID: st.ID, Cluster: st.ClusterID, State: st.State, Applied: st.Applied, LogLast: st.LogLast, Leader: st.Leader,
+		Version: n.cfg.Version, Schema: n.cfg.newest,
 		Address: n.cfg.Address, HTTP: n.cfg.HTTP,
 	}
 	if !st.LastContact.IsZero() {
@@ -106,13 +103,4 @@ func (n *Node) report() report {
 		rep.Trouble = n.cfg.Trouble()
 	}
 	return rep
-}
-
-// newestCommand is the highest kind of command that this program knows.
-func newestCommand() int {
-	k := command.Kind(1)
-	for command.New(k+1) != nil {
-		k++
-	}
-	return int(k)
 }
