@@ -19,5 +19,6 @@
 package command
 
 //go:generate go tool -modfile=../tools.mod msgp -tests=false -io=false -file=job.go -o=job_gen.go
+//go:generate go tool -modfile=../tools.mod msgp -tests=false -io=false -file=schedule.go -o=schedule_gen.go
 //go:generate go tool -modfile=../tools.mod msgp -tests=false -io=false -file=cluster.go -o=cluster_gen.go
 //go:generate go tool -modfile=../tools.mod msgp -tests=false -io=false -file=result.go -o=result_gen.go

@@ -35,6 +35,11 @@ const (
 	KindMigrate
 	KindTrimFeed
 	KindVerify
+	KindSetSchedule
+	KindPauseSchedule
+	KindDeleteSchedule
+	KindTick
+	KindRunSchedule
 )
 
 // Command is one kind of fact: a pointer to one of the structs of this package.
@@ -112,6 +117,21 @@ func (*TrimFeed) Kind() Kind { return KindTrimFeed }
 // Kind implements Command.
 func (*Verify) Kind() Kind { return KindVerify }
 
+// Kind implements Command.
+func (*SetSchedule) Kind() Kind { return KindSetSchedule }
+
+// Kind implements Command.
+func (*PauseSchedule) Kind() Kind { return KindPauseSchedule }
+
+// Kind implements Command.
+func (*DeleteSchedule) Kind() Kind { return KindDeleteSchedule }
+
+// Kind implements Command.
+func (*Tick) Kind() Kind { return KindTick }
+
+// Kind implements Command.
+func (*RunSchedule) Kind() Kind { return KindRunSchedule }
+
 // New returns an empty command of kind k, nil when this program does not know k.
 func New(k Kind) Command {
 	switch k {
@@ -159,6 +179,16 @@ func New(k Kind) Command {
 		return new(TrimFeed)
 	case KindVerify:
 		return new(Verify)
+	case KindSetSchedule:
+		return new(SetSchedule)
+	case KindPauseSchedule:
+		return new(PauseSchedule)
+	case KindDeleteSchedule:
+		return new(DeleteSchedule)
+	case KindTick:
+		return new(Tick)
+	case KindRunSchedule:
+		return new(RunSchedule)
 	default:
 		return nil
 	}

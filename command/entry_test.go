@@ -49,6 +49,18 @@ func samples() []Command {
 		&Migrate{To: 2},
 		&TrimFeed{Through: 1 << 40},
 		&Verify{},
+		&SetSchedule{
+			Name: "n", Rev: 4, Anchor: 5, Cursor: 6, Next: 7,
+			Spec: job.ScheduleSpec{
+				Description: "d", Expressions: []string{"@daily"}, Timezone: "UTC", Start: 1, End: 2, Exclude: []string{"12-25"}, Jitter: 3,
+				CatchUp: job.CatchUp{Policy: job.CatchUpAll, Window: 4, Max: 5}, Overlap: job.OverlapQueueOne,
+				Template: job.Template{Spec: spec, Delay: 6, ExpiresIn: 7},
+			},
+		},
+		&PauseSchedule{Name: "n", Paused: true, Reason: "r", Until: 5, Rev: 6},
+		&DeleteSchedule{Name: "n", Rev: 6},
+		&Tick{Schedule: "n", Rev: 1, Planned: 2, Through: 3, Count: 4, AtLeast: true, Action: job.TickMissed, Reason: "r", Next: 5},
+		&RunSchedule{Schedule: "n", Times: []job.Time{1, 2}, Reason: "r"},
 	}
 }
 
@@ -62,7 +74,7 @@ func encode(t testing.TB, e *Entry) []byte {
 }
 
 func TestSamplesAreComplete(t *testing.T) {
-	last := KindVerify
+	last := KindRunSchedule
 	if New(last+1) != nil {
 		t.Fatalf("there is a kind after %d: put it into the samples", last)
 	}

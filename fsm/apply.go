@@ -15,8 +15,9 @@ type apply struct {
 	index  uint64
 	now    job.Time // the leader's, from the entry
 	events []job.Event
-	verify bool   // somebody wants the hash of the state after the entry
-	batch  *batch // the events, once the entry is complete
+	freed  []string // schedules with a queued tick that have no open job any more
+	verify bool     // somebody wants the hash of the state after the entry
+	batch  *batch   // the events, once the entry is complete
 }
 
 // refusal is an error that becomes the result of a command: a precondition was
@@ -51,7 +52,9 @@ func (a *apply) item(it *command.Item, r *command.Result) error {
 		}
 	}
 	r.Index = a.index
-	if err := a.command(it.Command, r); err != nil {
+	err := a.command(it.Command, r)
+	a.fireQueued()
+	if err != nil {
 		no, ok := errors.AsType[refusal](err)
 		if !ok {
 			return err
@@ -110,6 +113,16 @@ func (a *apply) command(c command.Command, r *command.Result) error {
 		return a.migrateSchema(c)
 	case *command.TrimFeed:
 		return a.trimFeed(c)
+	case *command.SetSchedule:
+		return a.setSchedule(c, r)
+	case *command.PauseSchedule:
+		return a.pauseSchedule(c)
+	case *command.DeleteSchedule:
+		return a.deleteSchedule(c)
+	case *command.Tick:
+		return a.tick(c, r)
+	case *command.RunSchedule:
+		return a.runSchedule(c, r)
 	case *command.Verify:
 		return nil // begun when the entry is complete
 	default:
@@ -147,6 +160,7 @@ func (a *apply) store(old, next *job.Job) {
 	next.Trail = trail(old.Trail, a.index)
 	if old.State != next.State || old.Queue != next.Queue {
 		a.move(old, next)
+		a.openJobs(old, next)
 	}
 	a.jobs.put(next.ID, next)
 }

@@ -103,19 +103,7 @@ func errKeyReused(key string) *job.Error {
 // add makes the row of a new job. With an assignment it is dispatched at once,
 // unless it has to wait or its queue is paused.
 func (a *apply) add(c *command.Submit) (id job.ID, dispatched bool) {
-	a.lastID++
-	j := &job.Job{
-		ID:        a.lastID,
-		Spec:      c.Spec,
-		State:     job.Pending,
-		Rev:       1,
-		CreatedAt: a.now,
-		ReadyAt:   a.now,
-		Trail:     trail(nil, a.index),
-	}
-	if j.RunAt > a.now {
-		j.State, j.ReadyAt = job.Scheduled, j.RunAt
-	}
+	j := a.newJob(c.Spec)
 	if j.IdempotencyKey != "" {
 		a.keys.put(j.IdempotencyKey, &keyRow{Job: j.ID, Hash: c.BodyHash})
 	}
@@ -131,4 +119,22 @@ func (a *apply) add(c *command.Submit) (id job.ID, dispatched bool) {
 		a.emitAttempt(job.JobDispatched, j)
 	}
 	return j.ID, dispatched
+}
+
+// newJob makes a row that is not stored yet.
+func (a *apply) newJob(spec job.Spec) *job.Job {
+	a.lastID++
+	j := &job.Job{
+		ID:        a.lastID,
+		Spec:      spec,
+		State:     job.Pending,
+		Rev:       1,
+		CreatedAt: a.now,
+		ReadyAt:   a.now,
+		Trail:     trail(nil, a.index),
+	}
+	if j.RunAt > a.now {
+		j.State, j.ReadyAt = job.Scheduled, j.RunAt
+	}
+	return j
 }

@@ -23,7 +23,7 @@ const feedFormat = 1
 // appendBatch encodes a batch at the end of b. After the format byte comes, in
 // MessagePack: the time, the number of events, and for each event its type,
 // state, job (as the difference to the event before), fence, attempt, and the
-// strings type, queue, agent and detail. A string is an array of one when it is
+// strings type, queue, agent (of events about schedules, the schedule) and detail. A string is an array of one when it is
 // new, and otherwise the number of the earlier one: most events of an entry have
 // theirs in common.
 func appendBatch(b []byte, x *batch) []byte {
@@ -42,7 +42,11 @@ func appendBatch(b []byte, x *batch) []byte {
 		b = msgp.AppendInt(b, e.Attempt)
 		b = w.append(b, e.JobType)
 		b = w.append(b, e.Queue)
-		b = w.append(b, e.Agent)
+		if e.Type.OfSchedule() {
+			b = w.append(b, e.Schedule)
+		} else {
+			b = w.append(b, e.Agent)
+		}
 		b = w.append(b, e.Detail)
 	}
 	return b
@@ -135,7 +139,11 @@ func readEvent(e *job.Event, b []byte, w *words) (_ []byte, err error) {
 		return nil, err
 	}
 	e.Type, e.State, e.Job, e.Fence = job.EventType(typ), job.State(state), job.ID(delta), job.Fence(fence)
-	for _, to := range []*string{&e.JobType, &e.Queue, &e.Agent, &e.Detail} {
+	who := &e.Agent
+	if e.Type.OfSchedule() {
+		who = &e.Schedule
+	}
+	for _, to := range []*string{&e.JobType, &e.Queue, who, &e.Detail} {
 		if *to, b, err = w.read(b); err != nil {
 			return nil, err
 		}

@@ -24,22 +24,24 @@ type flush struct {
 	marker      *Marker
 	migrate     int
 
-	jobs     []change[job.ID, job.Job]
-	keys     []change[string, keyRow]
-	heads    []change[attemptKey, logHead]
-	chunks   []change[int64, job.LogChunk]
-	agents   []change[string, job.Agent]
-	queues   []QueueInfo
-	feed     []*batch
-	requests []requestBatch
-	drop     uint64 // rows of requests up to this index
+	jobs      []change[job.ID, job.Job]
+	keys      []change[string, keyRow]
+	heads     []change[attemptKey, logHead]
+	chunks    []change[int64, job.LogChunk]
+	agents    []change[string, job.Agent]
+	schedules []change[string, job.Schedule]
+	ticks     []change[tickKey, job.Tick]
+	queues    []QueueInfo
+	feed      []*batch
+	requests  []requestBatch
+	drop      uint64 // rows of requests up to this index
 
 	doc []byte // buffer
 }
 
 // rows is how many rows are written.
 func (f *flush) rows() int {
-	return len(f.jobs) + len(f.keys) + len(f.heads) + len(f.chunks) + len(f.agents) + len(f.queues) + len(f.feed) + len(f.requests)
+	return len(f.jobs) + len(f.keys) + len(f.heads) + len(f.chunks) + len(f.agents) + len(f.schedules) + len(f.ticks) + len(f.queues) + len(f.feed) + len(f.requests)
 }
 
 // flushReason says what a flush is for, beyond writing what is dirty.
@@ -152,6 +154,8 @@ func (m *Machine) take(f *flush, why flushReason) bool {
 	f.heads = s.heads.swap(f.heads[:0])
 	f.chunks = s.chunks.swap(f.chunks[:0])
 	f.agents = s.agents.swap(f.agents[:0])
+	f.schedules = s.schedules.swap(f.schedules[:0])
+	f.ticks = s.ticks.swap(f.ticks[:0])
 	f.queues = s.queues.swap(f.queues[:0])
 	f.feed, s.feed, s.feedSize = s.feed, f.feed[:0], 0
 	f.requests, s.requests.pending = s.requests.pending, f.requests[:0]
@@ -175,6 +179,8 @@ func (m *Machine) wrote(f *flush, feedBytes int64, why flushReason) {
 	s.heads.flushed(f.gen, f.heads)
 	s.chunks.flushed(f.gen, f.chunks)
 	s.agents.flushed(f.gen, f.agents)
+	s.schedules.flushed(f.gen, f.schedules)
+	s.ticks.flushed(f.gen, f.ticks)
 }
 
 // release lets go of rows, and keeps the room.
@@ -184,6 +190,8 @@ func (f *flush) release() {
 	clear(f.heads)
 	clear(f.chunks)
 	clear(f.agents)
+	clear(f.schedules)
+	clear(f.ticks)
 	clear(f.queues)
 	clear(f.feed)
 	clear(f.requests)

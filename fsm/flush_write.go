@@ -27,9 +27,11 @@ func (s *store) write(f *flush, feedBytes int64, sync bool, list []migration) (_
 	if err := s.stmts.begin.exec(); err != nil {
 		return 0, err
 	}
-	feedBytes, err = s.writeRows(f, feedBytes)
-	if err == nil && f.migrate > s.version {
-		err = migrateTo(s.execRaw, list, s.version, f.migrate)
+	if f.migrate > s.version {
+		err = migrateTo(s.execRaw, list, s.version, f.migrate) // rows may need the new tables
+	}
+	if err == nil {
+		feedBytes, err = s.writeRows(f, feedBytes)
 	}
 	if err == nil {
 		err = s.stmts.commit.exec()
@@ -84,6 +86,9 @@ func (s *store) writeRows(f *flush, feedBytes int64) (int64, error) {
 		return 0, err
 	}
 	if err := s.writeSmall(f); err != nil {
+		return 0, err
+	}
+	if err := s.writeSchedules(f); err != nil {
 		return 0, err
 	}
 	feedBytes, err := s.writeFeed(f, feedBytes)
@@ -200,6 +205,48 @@ func (s *store) writeSmall(f *flush) error {
 			return err
 		}
 		if err := s.stmts.putAgent.exec(c.key, doc); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeSchedules writes schedules and their history. Before schema 2 there are none,
+// and no tables for them.
+func (s *store) writeSchedules(f *flush) error {
+	if len(f.schedules) == 0 && len(f.ticks) == 0 {
+		return nil
+	}
+	if err := s.stmts.prepareSchedules(context.Background(), s.raw); err != nil {
+		return err
+	}
+	for _, c := range f.schedules {
+		if c.row == nil {
+			if err := s.stmts.dropSchedule.exec(c.key); err != nil {
+				return err
+			}
+			continue
+		}
+		doc, err := f.encode(c.row)
+		if err != nil {
+			return err
+		}
+		if err := s.stmts.putSchedule.exec(c.key, doc); err != nil {
+			return err
+		}
+	}
+	for _, c := range f.ticks {
+		if c.row == nil {
+			if err := s.stmts.dropTick.exec(c.key.schedule, c.key.seq); err != nil {
+				return err
+			}
+			continue
+		}
+		doc, err := f.encode(c.row)
+		if err != nil {
+			return err
+		}
+		if err := s.stmts.putTick.exec(c.key.schedule, c.key.seq, doc); err != nil {
 			return err
 		}
 	}

@@ -8,10 +8,11 @@ import (
 )
 
 const (
-	sqlReadMeta     = "SELECT applied_index, applied_term, last_time, last_id, last_chunk, cluster_id, feed_trimmed, feed_bytes, conf_index, conf, marker_index, marker_term, marker_conf_index, marker_conf FROM meta"
-	sqlReadQueues   = "SELECT doc FROM queues ORDER BY name"
-	sqlReadAgents   = "SELECT doc FROM agents ORDER BY id"
-	sqlReadRequests = "SELECT idx, doc FROM requests ORDER BY idx"
+	sqlReadMeta      = "SELECT applied_index, applied_term, last_time, last_id, last_chunk, cluster_id, feed_trimmed, feed_bytes, conf_index, conf, marker_index, marker_term, marker_conf_index, marker_conf FROM meta"
+	sqlReadQueues    = "SELECT doc FROM queues ORDER BY name"
+	sqlReadAgents    = "SELECT doc FROM agents ORDER BY id"
+	sqlReadSchedules = "SELECT doc FROM schedules"
+	sqlReadRequests  = "SELECT idx, doc FROM requests ORDER BY idx"
 )
 
 // loadState reads what is resident.
@@ -52,6 +53,9 @@ func (s *store) loadState(ctx context.Context, to *state) (marker Marker, feedBy
 	if err != nil {
 		return marker, 0, fmt.Errorf("load agents: %w", err)
 	}
+	if err := s.loadSchedules(ctx, to); err != nil {
+		return marker, 0, fmt.Errorf("load schedules: %w", err)
+	}
 	err = s.each(ctx, sqlReadRequests, func(r row) error {
 		var index int64
 		doc, err := r.scanDoc(&index)
@@ -71,6 +75,24 @@ func (s *store) loadState(ctx context.Context, to *state) (marker Marker, feedBy
 		return marker, 0, fmt.Errorf("load request ids: %w", err)
 	}
 	return marker, feedBytes, nil
+}
+
+// loadSchedules reads all schedules.
+func (s *store) loadSchedules(ctx context.Context, to *state) error {
+	if s.version < schemaSchedules {
+		return nil
+	}
+	return s.each(ctx, sqlReadSchedules, func(r row) error {
+		doc, err := r.scanDoc()
+		if err != nil {
+			return err
+		}
+		row, err := decodeDoc[job.Schedule](doc)
+		if err == nil {
+			to.schedules.fill(row.Name, row)
+		}
+		return err
+	})
 }
 
 func (s *store) loadMeta(ctx context.Context, to *state) (marker Marker, feedBytes int64, err error) {

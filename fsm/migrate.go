@@ -20,16 +20,23 @@ type migration struct {
 //go:embed schema/0001.sql
 var schema1 string
 
+//go:embed schema/0002.sql
+var schema2 string
+
 // migrations are all that this program knows, in order, without gaps.
 func migrations() []migration {
 	return []migration{
 		{version: 1, sql: schema1},
+		{version: schemaSchedules, sql: schema2},
 	}
 }
 
 // NewestSchema is the schema version that this program writes; a new cluster
 // begins with it, and a Migrate command brings an older one there.
-const NewestSchema = 1
+const NewestSchema = schemaSchedules
+
+// schemaSchedules is the first version that has schedules.
+const schemaSchedules = 2
 
 // newest is the highest version that a list of migrations reaches.
 func newest(list []migration) int { return list[len(list)-1].version }

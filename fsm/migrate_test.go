@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -12,8 +13,8 @@ import (
 func later() []migration {
 	return append(
 		migrations(),
-		migration{version: 2, sql: "CREATE TABLE two (id INTEGER PRIMARY KEY); INSERT INTO two VALUES (7);"},
-		migration{version: 3, sql: "ALTER TABLE two ADD COLUMN name TEXT; UPDATE two SET name = 'seven'"},
+		migration{version: NewestSchema + 1, sql: "CREATE TABLE two (id INTEGER PRIMARY KEY); INSERT INTO two VALUES (7);"},
+		migration{version: NewestSchema + 2, sql: "ALTER TABLE two ADD COLUMN name TEXT; UPDATE two SET name = 'seven'"},
 	)
 }
 
@@ -44,8 +45,8 @@ func TestMigrate(t *testing.T) {
 	t.Run("the command migrates with the rows of its entry, in one transaction", func(t *testing.T) {
 		b := setup(t, Config{migrations: later()})
 		first := b.do(submission(nil)).Job
-		r := b.apply(submission(nil), &command.Migrate{To: 3}, submission(nil))
-		if r[1].Err != nil || b.m.SchemaVersion() != 3 {
+		r := b.apply(submission(nil), &command.Migrate{To: NewestSchema + 2}, submission(nil))
+		if r[1].Err != nil || b.m.SchemaVersion() != NewestSchema+2 {
 			t.Fatalf("%+v, version %d", r, b.m.SchemaVersion())
 		}
 		for range 2 {
@@ -53,7 +54,7 @@ func TestMigrate(t *testing.T) {
 			if err := b.m.store.lists.QueryRowContext(t.Context(), "SELECT name FROM two WHERE id = 7").Scan(&name); err != nil || name != "seven" {
 				t.Errorf("got %q, %v", name, err)
 			}
-			if version(b) != 3 || b.m.SchemaVersion() != 3 {
+			if version(b) != NewestSchema+2 || b.m.SchemaVersion() != NewestSchema+2 {
 				t.Errorf("version %d, stored %d", b.m.SchemaVersion(), version(b))
 			}
 			for id := first; id < first+3; id++ {
@@ -61,8 +62,8 @@ func TestMigrate(t *testing.T) {
 			}
 			b.reopen()
 		}
-		b.do(&command.Migrate{To: 2}) // backwards: nothing happens
-		if b.m.SchemaVersion() != 3 {
+		b.do(&command.Migrate{To: NewestSchema + 1}) // backwards: nothing happens
+		if b.m.SchemaVersion() != NewestSchema+2 {
 			t.Errorf("version %d", b.m.SchemaVersion())
 		}
 		b.dispatch(first) // the statements still work
@@ -70,26 +71,26 @@ func TestMigrate(t *testing.T) {
 	})
 	t.Run("step by step", func(t *testing.T) {
 		b := setup(t, Config{migrations: later()})
-		b.do(&command.Migrate{To: 2})
+		b.do(&command.Migrate{To: NewestSchema + 1})
 		b.reopen()
-		b.do(&command.Migrate{To: 3})
+		b.do(&command.Migrate{To: NewestSchema + 2})
 		b.reopen()
-		if b.m.SchemaVersion() != 3 {
+		if b.m.SchemaVersion() != NewestSchema+2 {
 			t.Errorf("version %d", b.m.SchemaVersion())
 		}
 	})
 	t.Run("a program that doesn't know the version refuses the database", func(t *testing.T) {
 		b := setup(t, Config{migrations: later()})
-		b.do(&command.Migrate{To: 3})
+		b.do(&command.Migrate{To: NewestSchema + 2})
 		b.close()
 		_, err := Open(t.Context(), Config{Dir: b.cfg.Dir})
 		wantCode(t, err, "schema_too_new")
-		if !strings.Contains(err.Error(), "version 3") || !strings.Contains(err.Error(), "up to 1") {
+		if !strings.Contains(err.Error(), fmt.Sprint("version ", NewestSchema+2)) || !strings.Contains(err.Error(), fmt.Sprint("up to ", NewestSchema)) {
 			t.Errorf("got %q", err)
 		}
 	})
 	t.Run("a migration that fails leaves the database as it was", func(t *testing.T) {
-		list := append(migrations(), migration{version: 2, sql: "CREATE TABLE two (id INTEGER); CREATE TABLE jobs (id INTEGER)"})
+		list := append(migrations(), migration{version: NewestSchema + 1, sql: "CREATE TABLE two (id INTEGER); CREATE TABLE jobs (id INTEGER)"})
 		dir := t.TempDir()
 		m, err := Open(t.Context(), Config{Dir: dir, migrations: list})
 		if err != nil {
@@ -98,12 +99,12 @@ func TestMigrate(t *testing.T) {
 		b := &bundle{t: t, m: m, now: 1}
 		b.do(submission(nil))
 		b.flush()
-		e := command.Entry{Time: 5, Items: []command.Item{{Command: submission(nil)}, {Command: &command.Migrate{To: 2}}}}
+		e := command.Entry{Time: 5, Items: []command.Item{{Command: submission(nil)}, {Command: &command.Migrate{To: NewestSchema + 1}}}}
 		data, err := e.Append(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := m.Apply([]Entry{{Index: 2, Term: 1, Data: data}}); err == nil || !strings.Contains(err.Error(), "version 2") {
+		if _, err := m.Apply([]Entry{{Index: 2, Term: 1, Data: data}}); err == nil || !strings.Contains(err.Error(), fmt.Sprint("version ", NewestSchema+1)) {
 			t.Errorf("apply: %v", err)
 		}
 		if err := m.Run(t.Context()); err == nil {

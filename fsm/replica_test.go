@@ -78,6 +78,9 @@ func (a *author) submit() *command.Submit {
 
 func (a *author) command() command.Command {
 	id := a.some()
+	if a.r.IntN(4) == 0 {
+		return a.scheduling()
+	}
 	switch a.r.IntN(25) {
 	case 0, 1, 2, 3:
 		return a.submit()
@@ -121,6 +124,42 @@ func (a *author) command() command.Command {
 		return &command.Delete{Jobs: []job.ID{id, a.some(), a.some()}, OnlyDead: a.r.IntN(2) == 0}
 	default:
 		return a.rare()
+	}
+}
+
+// scheduling writes about a few schedules, mostly from what they are now.
+func (a *author) scheduling() command.Command {
+	name := fmt.Sprint("schedule-", a.r.IntN(4))
+	s, err := a.b.m.Schedule(name)
+	if err != nil || a.r.IntN(30) == 0 {
+		s = &job.Schedule{}
+	}
+	soon := func() job.Time { return a.b.now + job.Time(a.r.IntN(30)) }
+	switch n := a.r.IntN(30); {
+	case s.Rev == 0 || n < 3:
+		c := &command.SetSchedule{Name: name, Rev: s.Rev, Anchor: 1000, Spec: job.ScheduleSpec{
+			Expressions: []string{"@daily"}, Overlap: job.OverlapPolicy(a.r.IntN(4)),
+			Template: job.Template{Spec: a.submit().Spec, Delay: job.Duration(a.r.IntN(2)), ExpiresIn: job.Duration(a.r.IntN(2) * 20)},
+		}}
+		if s.Rev == 0 || a.r.IntN(2) == 0 {
+			c.Cursor, c.Next = a.b.now, soon()
+		}
+		return c
+	case n < 6:
+		return &command.PauseSchedule{Name: name, Paused: n < 5, Reason: "why", Until: soon()}
+	case n == 6:
+		return &command.DeleteSchedule{Name: name, Rev: s.Rev}
+	case n == 7:
+		return &command.RunSchedule{Schedule: name, Reason: "by hand"}
+	case n == 8:
+		return &command.RunSchedule{Schedule: name, Times: make([]job.Time, a.r.IntN(2*job.MaxTicksKept))}
+	case n < 20 && len(s.OpenJobs) > 0:
+		return &command.Cancel{Job: s.OpenJobs[a.r.IntN(len(s.OpenJobs))], Reason: "make way"}
+	default:
+		return &command.Tick{
+			Schedule: name, Rev: s.Rev, Planned: max(s.Cursor, a.b.now-5) + job.Time(a.r.IntN(4)), Count: 1 + a.r.IntN(3),
+			Action: job.TickAction(1 + a.r.IntN(7)), Reason: "so", Next: soon(),
+		}
 	}
 }
 
@@ -256,6 +295,7 @@ func TestReplicas(t *testing.T) {
 			replica.openKilled()
 			third := setup(t, cfg(10))
 			a := &author{r: r, b: model}
+			model.do(&command.Migrate{To: NewestSchema})
 			for a.round = range 8 {
 				a.write(50)
 				// The replica gets the entries in pieces, dies in between, and gets what it
@@ -326,6 +366,9 @@ func compare(t *testing.T, bundles ...*bundle) {
 		if !reflect.DeepEqual(b.m.Queues(), first.m.Queues()) {
 			t.Errorf("machine %d: queues differ", i+1)
 		}
+		if got, want := b.m.Schedules(), first.m.Schedules(); !reflect.DeepEqual(got, want) {
+			t.Errorf("machine %d: schedules are %+v, want %+v", i+1, got, want)
+		}
 		if got := feedOf(t, b.m); !reflect.DeepEqual(got, feed) {
 			t.Errorf("machine %d: %d events, want %d", i+1, len(got), len(feed))
 		}
@@ -342,7 +385,7 @@ func compare(t *testing.T, bundles ...*bundle) {
 // tell says in which tables two machines differ.
 func tell(t *testing.T, a, b *bundle) {
 	t.Helper()
-	for _, query := range logical {
+	for _, query := range logicalOf(a.m.SchemaVersion()) {
 		dump := func(x *bundle) (rows []string) {
 			err := x.m.store.each(t.Context(), query, func(r row) error {
 				cols, err := r.Columns()

@@ -21,6 +21,14 @@ type attemptKey struct {
 	fence job.Fence
 }
 
+// tickKey names one entry of the history of a schedule.
+//
+//msgp:ignore tickKey
+type tickKey struct {
+	schedule string
+	seq      int64
+}
+
 // logHead is what is known of an attempt's log besides its lines: which chunks
 // hold them, and how much was cut from the middle.
 type logHead struct {

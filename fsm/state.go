@@ -38,7 +38,11 @@ type state struct {
 	heads  *table[attemptKey, logHead]
 	chunks *table[int64, job.LogChunk]
 	agents *table[string, job.Agent] // resident
-	queues *queueTable               // resident
+	// schedules are resident; of ticks, their history, only what is not flushed yet is
+	// in memory.
+	schedules *table[string, job.Schedule]
+	ticks     *table[tickKey, job.Tick]
+	queues    *queueTable // resident
 
 	requests *requestLog
 	feed     []*batch // not taken by a flush yet
@@ -54,6 +58,9 @@ func newState(cfg *Config, load loaders) *state {
 	jobs.cold = func(j *job.Job) bool { return j.State.Terminal() }
 	seed := maphash.MakeSeed() // spreads keys over shards: it never shows in a row
 	text := func(s string) uint32 { return uint32(maphash.String(seed, s)) }
+	ticks := newTable(func(k tickKey) uint32 { return text(k.schedule) + uint32(k.seq) }, //nolint:gosec // only spreads
+		func(*job.Tick) int { return 150 }, 1, nil)
+	ticks.cold = func(*job.Tick) bool { return true }
 	return &state{
 		logCap: int64(cfg.LogCap),
 		newest: newest(cfg.migrations),
@@ -63,15 +70,21 @@ func newState(cfg *Config, load loaders) *state {
 			func(h *logHead) int { return 100 + 24*len(h.Chunks) }, 4096, load.head),
 		chunks: newTable(func(id int64) uint32 { return uint32(id) }, //nolint:gosec // only spreads
 			chunkWeight, 1024, load.chunk),
-		agents:   newTable(text, func(*job.Agent) int { return 500 }, 0, nil),
-		queues:   newQueueTable(),
-		requests: newRequestLog(cfg.requests),
+		agents:    newTable(text, func(*job.Agent) int { return 500 }, 0, nil),
+		schedules: newTable(text, scheduleWeight, 0, nil),
+		ticks:     ticks,
+		queues:    newQueueTable(),
+		requests:  newRequestLog(cfg.requests),
 	}
 }
 
 // jobWeight is roughly what a row keeps in memory, in bytes.
 func jobWeight(j *job.Job) int {
 	return 1000 + len(j.Payload) + len(j.PayloadBytes) + len(j.Result) + len(j.ResultBytes) + 100*len(j.Attempts)
+}
+
+func scheduleWeight(s *job.Schedule) int {
+	return 1000 + len(s.Template.Payload) + len(s.Template.PayloadBytes)
 }
 
 func chunkWeight(c *job.LogChunk) int {
@@ -84,7 +97,7 @@ func chunkWeight(c *job.LogChunk) int {
 
 // weight is what is not flushed yet: how many jobs, and how many bytes of all.
 func (s *state) weight() (jobs, bytes int) {
-	return len(s.jobs.dirty), s.jobs.bytes + s.keys.bytes + s.heads.bytes + s.chunks.bytes + s.feedSize
+	return len(s.jobs.dirty), s.jobs.bytes + s.keys.bytes + s.heads.bytes + s.chunks.bytes + s.schedules.bytes + s.ticks.bytes + s.feedSize
 }
 
 // move keeps the counters: a job was old and is next; either may be nil.

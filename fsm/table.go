@@ -181,16 +181,14 @@ func (t *table[K, V]) swap(into []change[K, V]) []change[K, V] {
 // what is cold or over the bound.
 func (t *table[K, V]) flushed(gen uint64, changes []change[K, V]) {
 	t.complete.Store(gen)
+	safe := t.safe()
+	for _, c := range changes {
+		if c.row == nil || t.cold != nil && t.cold(c.row) {
+			t.release(c.key, safe)
+		}
+	}
 	if t.limit == 0 {
 		return
-	}
-	if t.cold != nil {
-		safe := t.safe()
-		for _, c := range changes {
-			if c.row == nil || t.cold(c.row) {
-				t.release(c.key, safe)
-			}
-		}
 	}
 	for i := range t.shards {
 		s := &t.shards[i]

@@ -28,6 +28,20 @@ var logical = [...]string{
 	"SELECT idx, doc FROM feed ORDER BY idx",
 }
 
+// logicalSchedules follow once the schema has them.
+var logicalSchedules = [...]string{
+	"SELECT name, doc FROM schedules ORDER BY name",
+	"SELECT schedule, seq, doc FROM ticks ORDER BY schedule, seq",
+}
+
+// logicalOf are the logical rows of a schema.
+func logicalOf(schema int) []string {
+	if schema < schemaSchedules {
+		return logical[:]
+	}
+	return slices.Concat(logical[:], logicalSchedules[:])
+}
+
 // keptHashes is how many verifications are remembered.
 const keptHashes = 8
 
@@ -163,7 +177,11 @@ func (m *Machine) beginHash(index uint64) error {
 
 // rows hashes all logical rows.
 func (h *rowHash) rows(ctx context.Context, tx *sql.Tx) error {
-	for i, query := range logical {
+	var schema int
+	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&schema); err != nil {
+		return err
+	}
+	for i, query := range logicalOf(schema) {
 		h.number('t', int64(i))
 		h.to = h.to[:0]
 		if err := h.table(ctx, tx, query); err != nil {

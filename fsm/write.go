@@ -27,6 +27,11 @@ const (
 	sqlPutAgent  = "INSERT OR REPLACE INTO agents (id, doc) VALUES (?, ?)"
 	sqlDropAgent = "DELETE FROM agents WHERE id = ?"
 
+	sqlPutSchedule  = "INSERT OR REPLACE INTO schedules (name, doc) VALUES (?, ?)"
+	sqlDropSchedule = "DELETE FROM schedules WHERE name = ?"
+	sqlPutTick      = "INSERT OR REPLACE INTO ticks (schedule, seq, doc) VALUES (?, ?, ?)"
+	sqlDropTick     = "DELETE FROM ticks WHERE schedule = ? AND seq = ?"
+
 	sqlPutFeed      = "INSERT INTO feed (idx, doc) VALUES (?, ?)"
 	sqlTrimFeed     = "DELETE FROM feed WHERE idx <= ?"
 	sqlPutRequests  = "INSERT INTO requests (idx, doc) VALUES (?, ?)"
@@ -49,6 +54,9 @@ type statements struct {
 	putRequests, trimRequests *statement
 	putMeta, putMarker        *statement
 	begin, commit, rollback   *statement
+
+	// Of schema 2; nil until they are needed (prepareSchedules).
+	putSchedule, dropSchedule, putTick, dropTick *statement
 }
 
 // statement is one prepared statement with room for its arguments. database/sql
@@ -58,16 +66,15 @@ type statement struct {
 	args []driver.NamedValue
 }
 
+// preparation is a statement to be prepared.
+type preparation struct {
+	to  **statement
+	sql string
+}
+
 func (s *statements) prepare(ctx context.Context, raw driver.Conn) error {
-	c, ok := raw.(driver.ConnPrepareContext)
-	if !ok {
-		return fmt.Errorf("the SQLite driver's %T cannot prepare", raw)
-	}
 	row := "(" + strings.Repeat("?, ", jobColumns-1) + "?)"
-	for _, x := range []struct {
-		to  **statement
-		sql string
-	}{
+	return s.prepareAll(ctx, raw, []preparation{
 		{&s.putJob, sqlPutJob + row},
 		{&s.putJobs, sqlPutJob + strings.Repeat(row+", ", jobsAtOnce-1) + row},
 		{&s.dropJob, sqlDropJob},
@@ -89,7 +96,28 @@ func (s *statements) prepare(ctx context.Context, raw driver.Conn) error {
 		{&s.begin, "BEGIN IMMEDIATE"},
 		{&s.commit, "COMMIT"},
 		{&s.rollback, "ROLLBACK"},
-	} {
+	})
+}
+
+// prepareSchedules prepares the statements that need the tables of schema 2.
+func (s *statements) prepareSchedules(ctx context.Context, raw driver.Conn) error {
+	if s.dropTick != nil {
+		return nil
+	}
+	return s.prepareAll(ctx, raw, []preparation{
+		{&s.putSchedule, sqlPutSchedule},
+		{&s.dropSchedule, sqlDropSchedule},
+		{&s.putTick, sqlPutTick},
+		{&s.dropTick, sqlDropTick},
+	})
+}
+
+func (s *statements) prepareAll(ctx context.Context, raw driver.Conn, list []preparation) error {
+	c, ok := raw.(driver.ConnPrepareContext)
+	if !ok {
+		return fmt.Errorf("the SQLite driver's %T cannot prepare", raw)
+	}
+	for _, x := range list {
 		stmt, err := c.PrepareContext(ctx, x.sql)
 		if err != nil {
 			return fmt.Errorf("prepare %.40s: %w", x.sql, err)

@@ -93,6 +93,8 @@ var (
 	ErrJobNotFound = &Error{Kind: NotFound, Code: "job_not_found", Message: "there is no such job"}
 	// ErrAgentNotFound is returned for an agent that was never registered.
 	ErrAgentNotFound = &Error{Kind: NotFound, Code: "agent_not_found", Message: "there is no such agent"}
+	// ErrScheduleNotFound is returned for a schedule that does not exist (any more).
+	ErrScheduleNotFound = &Error{Kind: NotFound, Code: "schedule_not_found", Message: "there is no such schedule"}
 	// ErrQueueNotFound is returned for a queue in which no job ever was.
 	ErrQueueNotFound = &Error{Kind: NotFound, Code: "queue_not_found", Message: "there is no such queue"}
 )

@@ -90,6 +90,17 @@ const (
 	AgentConnected
 	AgentChanged
 	AgentGone
+	// ScheduleSet is a schedule that was made or changed.
+	ScheduleSet
+	ScheduleDeleted
+	SchedulePaused
+	ScheduleResumed
+	// ScheduleFired made a job: a tick, in time or late, or somebody by hand.
+	ScheduleFired
+	// ScheduleSkipped is one or several ticks that made none.
+	ScheduleSkipped
+	// ScheduleQueued is a tick that waits for open jobs of its schedule to end.
+	ScheduleQueued
 )
 
 var eventNames = [...]string{
@@ -97,6 +108,7 @@ var eventNames = [...]string{
 	"job.retrying", "job.failed", "job.timed_out", "job.lost", "job.revoked", "job.cancel_requested", "job.cancelled",
 	"job.expired", "job.retried", "job.promoted", "job.redriven", "job.deleted",
 	"queue.paused", "queue.resumed", "agent.connected", "agent.changed", "agent.gone",
+	"schedule.set", "schedule.deleted", "schedule.paused", "schedule.resumed", "schedule.fired", "schedule.skipped", "schedule.queued",
 }
 
 // EventTypes lists the names of all event types.
@@ -149,6 +161,8 @@ type Event struct {
 	// Attempt is the number of the attempt that the event is about.
 	Attempt int    `json:"attempt,omitempty" msg:"n,omitempty"`
 	Agent   string `json:"agent,omitempty" msg:"a,omitempty"`
+	// Schedule is set in events about schedules.
+	Schedule string `json:"schedule,omitempty" msg:"sc,omitempty"`
 	// Detail is a sentence for people: an error message, a reason.
 	Detail string `json:"detail,omitempty" msg:"d,omitempty"`
 
@@ -159,6 +173,9 @@ type Event struct {
 	// AgentRow is the like for events about agents.
 	AgentRow *Agent `json:"-" msg:"-"`
 }
+
+// OfSchedule reports whether the type is about a schedule.
+func (t EventType) OfSchedule() bool { return t >= ScheduleSet && t <= ScheduleQueued }
 
 // Ended reports whether the event is the job's one transition to an end state.
 func (e Event) Ended() bool {

@@ -10,8 +10,8 @@ import (
 func (z *Event) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(9)
-	var zb0001Mask uint16 /* 9 bits */
+	zb0001Len := uint32(10)
+	var zb0001Mask uint16 /* 10 bits */
 	_ = zb0001Mask
 	if z.Job == 0 {
 		zb0001Len--
@@ -41,9 +41,13 @@ func (z *Event) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x80
 	}
-	if z.Detail == "" {
+	if z.Schedule == "" {
 		zb0001Len--
 		zb0001Mask |= 0x100
+	}
+	if z.Detail == "" {
+		zb0001Len--
+		zb0001Mask |= 0x200
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -89,6 +93,11 @@ func (z *Event) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendString(o, z.Agent)
 		}
 		if (zb0001Mask & 0x100) == 0 { // if not omitted
+			// string "sc"
+			o = append(o, 0xa2, 0x73, 0x63)
+			o = msgp.AppendString(o, z.Schedule)
+		}
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "d"
 			o = append(o, 0xa1, 0x64)
 			o = msgp.AppendString(o, z.Detail)
@@ -179,6 +188,12 @@ func (z *Event) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Agent")
 				return
 			}
+		case "sc":
+			z.Schedule, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Schedule")
+				return
+			}
 		case "d":
 			z.Detail, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
@@ -199,7 +214,7 @@ func (z *Event) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Event) Msgsize() (s int) {
-	s = 1 + 2 + msgp.Uint8Size + 2 + msgp.Int64Size + 2 + msgp.StringPrefixSize + len(z.JobType) + 2 + msgp.StringPrefixSize + len(z.Queue) + 2 + msgp.Uint8Size + 2 + msgp.Uint64Size + 2 + msgp.IntSize + 2 + msgp.StringPrefixSize + len(z.Agent) + 2 + msgp.StringPrefixSize + len(z.Detail)
+	s = 1 + 2 + msgp.Uint8Size + 2 + msgp.Int64Size + 2 + msgp.StringPrefixSize + len(z.JobType) + 2 + msgp.StringPrefixSize + len(z.Queue) + 2 + msgp.Uint8Size + 2 + msgp.Uint64Size + 2 + msgp.IntSize + 2 + msgp.StringPrefixSize + len(z.Agent) + 3 + msgp.StringPrefixSize + len(z.Schedule) + 2 + msgp.StringPrefixSize + len(z.Detail)
 	return
 }
 

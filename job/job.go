@@ -119,6 +119,11 @@ type Job struct {
 	CancelRequested bool   `json:"cancel_requested,omitempty" msg:"cr,omitempty"`
 	CancelReason    string `json:"cancel_reason,omitempty" msg:"cx,omitempty"`
 
+	// Schedule is the name of the schedule that made the job, and Tick the planned
+	// time that it stands for, zero for one made by hand.
+	Schedule string `json:"schedule,omitempty" msg:"sc,omitempty"`
+	Tick     Time   `json:"tick,omitempty,omitzero" msg:"tk,omitempty"`
+
 	// Trail holds the log indexes at which the job changed, the newest
 	// MaxTrail of them, oldest first: where its events are in the feed.
 	Trail []uint64 `json:"-" msg:"tr,omitempty"`

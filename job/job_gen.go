@@ -440,8 +440,8 @@ func (z ID) Msgsize() (s int) {
 func (z *Job) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(21)
-	var zb0001Mask uint32 /* 21 bits */
+	zb0001Len := uint32(23)
+	var zb0001Mask uint32 /* 23 bits */
 	_ = zb0001Mask
 	if z.ReadyAt == 0 {
 		zb0001Len--
@@ -503,9 +503,17 @@ func (z *Job) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x80000
 	}
-	if z.Trail == nil {
+	if z.Schedule == "" {
 		zb0001Len--
 		zb0001Mask |= 0x100000
+	}
+	if z.Tick == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x200000
+	}
+	if z.Trail == nil {
+		zb0001Len--
+		zb0001Mask |= 0x400000
 	}
 	// variable map header, size zb0001Len
 	o = msgp.AppendMapHeader(o, zb0001Len)
@@ -630,6 +638,16 @@ func (z *Job) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendString(o, z.CancelReason)
 		}
 		if (zb0001Mask & 0x100000) == 0 { // if not omitted
+			// string "sc"
+			o = append(o, 0xa2, 0x73, 0x63)
+			o = msgp.AppendString(o, z.Schedule)
+		}
+		if (zb0001Mask & 0x200000) == 0 { // if not omitted
+			// string "tk"
+			o = append(o, 0xa2, 0x74, 0x6b)
+			o = msgp.AppendInt64(o, int64(z.Tick))
+		}
+		if (zb0001Mask & 0x400000) == 0 { // if not omitted
 			// string "tr"
 			o = append(o, 0xa2, 0x74, 0x72)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Trail)))
@@ -846,17 +864,33 @@ func (z *Job) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "CancelReason")
 				return
 			}
+		case "sc":
+			z.Schedule, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Schedule")
+				return
+			}
+		case "tk":
+			{
+				var zb0011 int64
+				zb0011, bts, err = msgp.ReadInt64Bytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Tick")
+					return
+				}
+				z.Tick = Time(zb0011)
+			}
 		case "tr":
-			var zb0011 uint32
-			zb0011, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0012 uint32
+			zb0012, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Trail")
 				return
 			}
-			if cap(z.Trail) >= int(zb0011) {
-				z.Trail = (z.Trail)[:zb0011]
+			if cap(z.Trail) >= int(zb0012) {
+				z.Trail = (z.Trail)[:zb0012]
 			} else {
-				z.Trail = make([]uint64, zb0011)
+				z.Trail = make([]uint64, zb0012)
 			}
 			for za0002 := range z.Trail {
 				z.Trail[za0002], bts, err = msgp.ReadUint64Bytes(bts)
@@ -895,7 +929,7 @@ func (z *Job) Msgsize() (s int) {
 	} else {
 		s += z.Progress.Msgsize()
 	}
-	s += 3 + msgp.BoolSize + 3 + msgp.StringPrefixSize + len(z.CancelReason) + 3 + msgp.ArrayHeaderSize + (len(z.Trail) * (msgp.Uint64Size))
+	s += 3 + msgp.BoolSize + 3 + msgp.StringPrefixSize + len(z.CancelReason) + 3 + msgp.StringPrefixSize + len(z.Schedule) + 3 + msgp.Int64Size + 3 + msgp.ArrayHeaderSize + (len(z.Trail) * (msgp.Uint64Size))
 	return
 }
 

@@ -160,7 +160,7 @@ func BenchmarkJobs(b *testing.B) {
 					}
 				}
 			})
-			if _, err := p.propose(ctx, command.Item{Command: &command.Migrate{To: 1}}); err != nil {
+			if _, err := p.propose(ctx, command.Item{Command: &command.Migrate{To: fsm.NewestSchema}}); err != nil {
 				b.Fatal(err)
 			}
 			leads := make(chan struct{})

@@ -73,7 +73,7 @@ func playOn(t *testing.T, cfg Config, wrap func(machine) machine, f func(b *bund
 			}
 		}()
 		b.stop = func() {}
-		b.record(&command.Migrate{To: 1}, &command.Init{ClusterID: "test"})
+		b.record(&command.Migrate{To: fsm.NewestSchema}, &command.Init{ClusterID: "test"})
 		b.lead()
 		f(b)
 	})

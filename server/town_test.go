@@ -94,7 +94,7 @@ func inTown(t *testing.T, n int, f func(w *town)) {
 				t.Error(err)
 			}
 		}()
-		w.record(&command.Migrate{To: 1}, &command.Init{ClusterID: "town"})
+		w.record(&command.Migrate{To: fsm.NewestSchema}, &command.Init{ClusterID: "town"})
 		for _, x := range w.nodes {
 			x.run()
 		}
