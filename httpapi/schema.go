@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 
@@ -76,6 +77,51 @@ func (agentStatusText) Schema(huma.Registry) *huma.Schema {
 	return oneOf(names)
 }
 
+// expressionsText is one expression or several.
+type expressionsText struct{}
+
+// Schema implements huma.SchemaProvider.
+func (expressionsText) Schema(huma.Registry) *huma.Schema {
+	one := &huma.Schema{Type: huma.TypeString, MaxLength: new(job.MaxExpression), Examples: []any{"0 3 * * *"}}
+	return &huma.Schema{OneOf: []*huma.Schema{one, {Type: huma.TypeArray, Items: one, MinItems: new(1), MaxItems: new(job.MaxExpressions)}}}
+}
+
+// catchUpText is what becomes of ticks that could not fire in their time.
+type catchUpText struct{}
+
+// Schema implements huma.SchemaProvider.
+func (catchUpText) Schema(huma.Registry) *huma.Schema {
+	return oneOf(wordsOf(job.CatchUpLast, job.CatchUpAll))
+}
+
+// overlapText is what a tick does while jobs of its schedule are open.
+type overlapText struct{}
+
+// Schema implements huma.SchemaProvider.
+func (overlapText) Schema(huma.Registry) *huma.Schema {
+	return oneOf(wordsOf(job.OverlapAllow, job.OverlapCancelRunning))
+}
+
+// tickActionText is what a tick did.
+type tickActionText struct{}
+
+// Schema implements huma.SchemaProvider.
+func (tickActionText) Schema(huma.Registry) *huma.Schema {
+	return oneOf(wordsOf(job.TickFired, job.TickBackfilled))
+}
+
+// wordsOf are the words for the values from one to another, both included.
+func wordsOf[T interface {
+	~uint8
+	fmt.Stringer
+}](from, to T) []string {
+	var words []string
+	for v := from; v <= to; v++ {
+		words = append(words, v.String())
+	}
+	return words
+}
+
 // eventTypeText is what happened.
 type eventTypeText struct{}
 
@@ -144,6 +190,10 @@ func newRegistry() huma.Registry {
 		typeOf[job.EventType]():   typeOf[eventTypeText](),
 		typeOf[job.EventID]():     typeOf[eventIDText](),
 		typeOf[job.Retry]():       typeOf[RetryPolicy](),
+
+		typeOf[job.CatchUpPolicy](): typeOf[catchUpText](),
+		typeOf[job.OverlapPolicy](): typeOf[overlapText](),
+		typeOf[job.TickAction]():    typeOf[tickActionText](),
 	} {
 		reg.RegisterTypeAlias(from, to)
 	}
