@@ -285,7 +285,7 @@ func (n *Node) screen(items []command.Item) (pass []command.Item, fill func([]co
 // isNew reports whether a command makes new jobs.
 func isNew(c command.Command) bool {
 	switch c.(type) {
-	case *command.Submit, *command.SubmitAll:
+	case *command.Submit, *command.SubmitAll, *command.Tick, *command.RunSchedule:
 		return true
 	}
 	return false

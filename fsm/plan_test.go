@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/orrery-io/orrery/command"
 	"github.com/orrery-io/orrery/job"
 )
 
@@ -17,6 +18,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 func TestPlans(t *testing.T) {
 	b := setup(t, Config{})
 	b.do(submission(nil))
+	b.do(&command.Migrate{To: NewestSchema})
 	filter := JobFilter{
 		Queues: []string{"a", "b"}, Types: []string{"t"}, Tags: []string{"x"}, Agents: []string{"g"}, CorrelationID: "c",
 		CreatedAfter: 1, CreatedBefore: 2, FinishedAfter: 3, FinishedBefore: 4, ErrorKinds: []string{"e"},
@@ -51,6 +53,8 @@ func TestPlans(t *testing.T) {
 		{"trim of request ids", sqlTrimRequests},
 		{"delete of a job", sqlDropJob},
 		{"delete of the head of a log", sqlDropHead},
+		{"history of a schedule", sqlTicks},
+		{"delete of an entry of a history", sqlDropTick},
 	}
 	var out strings.Builder
 	for _, q := range queries {

@@ -77,9 +77,12 @@ func (t *term) happened(events []job.Event, i int, now time.Duration, fx *effect
 	case job.QueueResumed:
 		t.setPaused(e.Queue, false)
 		return
+	case job.ScheduleSet, job.ScheduleDeleted, job.SchedulePaused, job.ScheduleResumed:
+		t.plans.look(e.Schedule)
+		return
 	default:
 	}
-	if e.Job == 0 {
+	if e.Job == 0 || e.Type.OfSchedule() {
 		return
 	}
 	switch {

@@ -16,6 +16,8 @@ type machine interface {
 	ActiveJobs(ctx context.Context, after job.ID, limit int) ([]*job.Job, error)
 	Queues() []fsm.QueueInfo
 	Agents() []*job.Agent
+	Schedules() []*job.Schedule
+	Schedule(name string) (*job.Schedule, error)
 }
 
 // feedSource is the change feed.

@@ -22,6 +22,9 @@ type metrics struct {
 	droppedLogLines   prometheus.Counter
 	refills           prometheus.Counter
 	deleted           prometheus.Counter
+	ticks             [job.TickPaused + 1]prometheus.Counter
+	refusedTicks      prometheus.Counter
+	tickLag           prometheus.Histogram
 }
 
 func newMetrics(s *Scheduler, reg prometheus.Registerer) *metrics {
@@ -53,6 +56,15 @@ func newMetrics(s *Scheduler, reg prometheus.Registerer) *metrics {
 		droppedLogLines: counter("dropped_log_lines_total", "Log lines not recorded because too many waited for it."),
 		refills:         counter("window_refills_total", "Reads of waiting jobs from the database."),
 		deleted:         counter("deleted_jobs_total", "Ended jobs removed at the end of their retention."),
+		refusedTicks:    counter("refused_ticks_total", "Decisions about ticks that the state machine refused because the schedule or its jobs had changed; they were decided anew."),
+		tickLag: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "orrery_scheduler_tick_lag_seconds", Help: "From the moment when a tick is to fire, jitter included, to its job being recorded; those caught up are left out.",
+			Buckets: []float64{.001, .002, .005, .01, .02, .03, .05, .075, .1, .2, .5, 1, 2, 5, 10, 30, 60},
+		}),
+	}
+	ticks := f.NewCounterVec(prometheus.CounterOpts{Name: "orrery_scheduler_ticks_total", Help: "Ticks of schedules, by what became of them; one that waited counts as queued."}, []string{"action"})
+	for a := job.TickFired; a <= job.TickPaused; a++ {
+		m.ticks[a] = ticks.WithLabelValues(a.String())
 	}
 	outcomes := f.NewCounterVec(prometheus.CounterOpts{Name: "orrery_scheduler_attempts_total", Help: "Attempts that have ended, by outcome."}, []string{"outcome"})
 	for o := job.OutcomeCompleted; o <= job.OutcomeCancelled; o++ {
@@ -69,6 +81,7 @@ func newMetrics(s *Scheduler, reg prometheus.Registerer) *metrics {
 		return n
 	})
 	gauge("active_attempts", "Jobs that agents have.", func(t *term) int { return len(t.attempts) })
+	gauge("schedules", "Schedules, paused ones included.", func(t *term) int { return t.plans.count() })
 	gauge("window_jobs", "Waiting jobs in memory.", func(t *term) int {
 		n := 0
 		for _, g := range t.groups {

@@ -50,6 +50,7 @@ type term struct {
 	// refills are the groups whose windows run low.
 	refills []*group
 
+	plans        plans
 	records      recorder
 	dispatchKick chan struct{} // these have capacity 1: see kick
 	timerKick    chan struct{}
@@ -69,6 +70,7 @@ func newTerm(s *Scheduler, number uint64) *term {
 		agents: make(map[string]*agent), attempts: make(map[job.ID]*attempt), groups: make(map[groupKey]*group),
 		queues: make(map[string]*queue), classes: make(map[string]*class), avoided: make(map[job.ID]*avoidance),
 		stored:       make(map[string]*job.Agent),
+		plans:        newPlans(),
 		records:      recorder{wake: signal()},
 		dispatchKick: signal(), timerKick: signal(), refillKick: signal(), inboxKick: signal(),
 		due: alarm{kick: signal()}, expiry: alarm{kick: signal()},
@@ -100,6 +102,7 @@ func (t *term) run(ctx context.Context) error {
 		t.inboxLoop, t.recordLoop,
 		// Two, so that decisions need not wait for the entry before theirs.
 		t.dispatchLoop, t.dispatchLoop,
+		t.tickLoop, t.tickLoop,
 		t.timerLoop, t.refillLoop, t.dueLoop, t.expiryLoop, t.sweepLoop, t.trimLoop,
 	} {
 		wg.Go(func() {
@@ -120,7 +123,7 @@ func (t *term) run(ctx context.Context) error {
 const loadPage = 1000
 
 // load reads what the term needs: what the agents have, who they are, which queues
-// are paused, and which groups of jobs wait. Leases start anew. It returns the place
+// are paused, which groups of jobs wait, and what is planned. Leases start anew. It returns the place
 // in the feed from which events follow.
 func (t *term) load(ctx context.Context) (subscription, error) {
 	m := t.s.machine
@@ -177,6 +180,7 @@ func (t *term) load(ctx context.Context) (subscription, error) {
 	for _, g := range groups {
 		t.adopt(&group{key: groupKey{g.Queue, g.Type}, win: window{through: start}})
 	}
+	t.loadPlans()
 	t.loaded.Store(true)
 	return sub, nil
 }

@@ -17,6 +17,9 @@ func JobType(t string) slog.Attr { return slog.String("job_type", t) }
 // Queue names a queue.
 func Queue(name string) slog.Attr { return slog.String("queue", name) }
 
+// Schedule names a schedule.
+func Schedule(name string) slog.Attr { return slog.String("schedule", name) }
+
 // Agent is the id of an agent.
 func Agent(id string) slog.Attr { return slog.String("agent", id) }
 
