@@ -56,13 +56,13 @@ func (a *API) scheduleActionRoutes() []route {
 	return []route{
 		{
 			method: http.MethodPost, path: "/v1/schedules/preview", id: "previewSchedule", tag: "schedules",
-			summary: "See what a schedule would do, without saving it",
-			doc:     "Refuses what PUT refuses.",
-			body:    typeOf[Preview](),
-			answers: []answer{{status: http.StatusOK, doc: "In words, with warnings, and the next planned times.", body: typeOf[PreviewAnswer]()}},
+			summary:  "See what a schedule would do, without saving it",
+			doc:      "Refuses what PUT refuses.",
+			body:     typeOf[Preview](),
+			answers:  []answer{{status: http.StatusOK, doc: "In words, with warnings, and the next planned times.", body: typeOf[PreviewAnswer]()}},
 			refusals: []int{http.StatusBadRequest},
-			curl:    `$ORRERY/v1/schedules/preview --json '{"expressions":"0 0 31 * *","n":3,"template":{"type":"report"}}'`,
-			handle:  a.previewSchedule,
+			curl:     `$ORRERY/v1/schedules/preview --json '{"expressions":"0 0 31 * *","n":3,"template":{"type":"report"}}'`,
+			handle:   a.previewSchedule,
 		},
 		{
 			method: http.MethodPost, path: "/v1/schedules/{name}/run", id: "runSchedule", tag: "schedules",
@@ -99,14 +99,14 @@ func (a *API) scheduleActionRoutes() []route {
 		},
 		{
 			method: http.MethodPost, path: "/v1/schedules/{name}/backfill", id: "backfillSchedule", tag: "schedules",
-			summary: "Make the jobs of a range of the past",
-			doc:     fmt.Sprintf("One job for each planned time from from up to to, whether it has fired or not, all of them or none; at most %d. The overlap policy does not count.", job.MaxBackfill),
-			params:  []param{requestParam()},
-			body:    typeOf[Backfill](),
-			answers: []answer{{status: http.StatusOK, doc: "How many, and which jobs.", body: typeOf[BackfillAnswer]()}},
+			summary:  "Make the jobs of a range of the past",
+			doc:      fmt.Sprintf("One job for each planned time from from up to to, whether it has fired or not, all of them or none; at most %d. The overlap policy does not count.", job.MaxBackfill),
+			params:   []param{requestParam()},
+			body:     typeOf[Backfill](),
+			answers:  []answer{{status: http.StatusOK, doc: "How many, and which jobs.", body: typeOf[BackfillAnswer]()}},
 			refusals: []int{http.StatusNotFound, http.StatusUnprocessableEntity},
-			curl:    `$ORRERY/v1/schedules/nightly/backfill --json '{"from":"2027-01-01T00:00:00Z","to":"2027-01-08T00:00:00Z","dry_run":true}'`,
-			handle:  a.backfill,
+			curl:     `$ORRERY/v1/schedules/nightly/backfill --json '{"from":"2027-01-01T00:00:00Z","to":"2027-01-08T00:00:00Z","dry_run":true}'`,
+			handle:   a.backfill,
 		},
 	}
 }
@@ -228,7 +228,7 @@ func (a *API) previewSchedule(w *response, r *http.Request, _ *query) error {
 	if row, err := a.machine.Schedule(p.name); err == nil {
 		anchor = row.Anchor // what PUT would keep
 	}
-	rule, err := ruleOf(p.name, anchor, p.spec)
+	rule, err := ruleOf(&job.Schedule{Name: p.name, Anchor: anchor, ScheduleSpec: *p.spec})
 	if err != nil {
 		return err
 	}
@@ -299,7 +299,7 @@ func (a *API) backfill(w *response, r *http.Request, _ *query) error {
 	if err != nil {
 		return unknownSchedule(name, err)
 	}
-	rule, err := ruleOf(row.Name, row.Anchor, &row.ScheduleSpec)
+	rule, err := ruleOf(row)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/orrery-io/orrery/job"
 )
@@ -97,14 +98,36 @@ func decodeScheduleWith(raw []byte, more []string, set func(d *decoder, p path, 
 	if !has {
 		d.fail("missing_field", path{"", "template"}, "is required: the job that each tick makes, such as {\"type\":\"report\"}")
 	}
-	if err := merge(d, inner); err != nil {
+	s.Normalize()
+	if err := merge(&d, inner); err != nil {
 		return nil, err
 	}
-	s.Normalize()
-	if fields := s.Check(); len(fields) > 0 {
-		return nil, invalidFields("invalid_value", fields)
+	if len(d.fields) == 0 {
+		for _, f := range s.Check() {
+			d.add("invalid_value", f)
+		}
 	}
-	return s, nil
+	d.times(s)
+	return s, d.err()
+}
+
+// times adds what is wrong with the times of a schedule, but for fields of which
+// something is known already.
+func (d *decoder) times(s *job.ScheduleSpec) {
+	_, err := ruleOf(&job.Schedule{ScheduleSpec: *s})
+	wrong, ok := err.(*fault) //nolint:errorlint // made by ruleOf, never wrapped
+	if !ok {
+		return
+	}
+	before := d.fields
+	for _, f := range wrong.fields {
+		known := slices.ContainsFunc(before, func(b job.FieldError) bool {
+			return b.Pointer == f.Pointer || strings.HasPrefix(b.Pointer, f.Pointer+"/") || strings.HasPrefix(f.Pointer, b.Pointer+"/")
+		})
+		if !known {
+			d.add(wrong.public.Code, f)
+		}
+	}
 }
 
 // insteadOf says which request sets a field that is no part of the definition.
@@ -118,21 +141,17 @@ func insteadOf(name string) string {
 	return ""
 }
 
-// merge returns what is wrong according to a decoder and to an error of another one.
-func merge(d decoder, inner error) error {
+// merge takes over what is wrong with the template. What is not about its fields is
+// returned.
+func merge(d *decoder, inner error) error {
 	f, ok := inner.(*fault) //nolint:errorlint // made by the decoder, never wrapped
-	switch {
-	case inner == nil:
-		return d.err()
-	case len(d.fields) == 0 || !ok || f.public.Kind != job.Invalid:
+	if !ok || f.public.Kind != job.Invalid {
 		return inner
 	}
-	if f.public.Code != d.code {
-		d.code = "invalid_request"
+	for _, e := range f.fields {
+		d.add(f.public.Code, e)
 	}
-	d.fields = append(d.fields, f.fields...)
-	d.fields = d.fields[:min(len(d.fields), maxFieldErrors)]
-	return d.err()
+	return nil
 }
 
 func scheduleField(d *decoder, s *job.ScheduleSpec, p path, value []byte) {
@@ -206,4 +225,3 @@ func (a *API) readSchedule(w *response, r *http.Request) (*job.ScheduleSpec, err
 	}
 	return decodeSchedule(b.Bytes())
 }
-

@@ -197,7 +197,7 @@ func (a *API) getNextTicks(w *response, r *http.Request, q *query) error {
 	if err != nil {
 		return err
 	}
-	rule, err := ruleOf(row.Name, row.Anchor, &row.ScheduleSpec)
+	rule, err := ruleOf(row)
 	if err != nil {
 		return err
 	}

@@ -14,12 +14,12 @@ import (
 	"github.com/orrery-io/orrery/scheduler"
 )
 
-// ruleOf makes the rule of a schedule. The error says what is wrong at which place of
+// ruleOf makes the rule of a schedule, of which name, anchor and definition count. The error says what is wrong at which place of
 // which expression.
-func ruleOf(name string, anchor job.Time, s *job.ScheduleSpec) (*cron.Rule, error) {
-	rule, err := scheduler.ScheduleRule(name, anchor, s)
+func ruleOf(row *job.Schedule) (*cron.Rule, error) {
+	rule, err := scheduler.Rule(row)
 	if wrong, ok := errors.AsType[*cron.Error](err); ok {
-		return nil, invalidFields("invalid_schedule", faultFields(wrong, s))
+		return nil, invalidFields("invalid_schedule", faultFields(wrong, &row.ScheduleSpec))
 	}
 	return rule, err
 }
@@ -40,12 +40,13 @@ func faultFields(wrong *cron.Error, s *job.ScheduleSpec) []job.FieldError {
 		case cron.FieldEnd:
 			pointer = "/end"
 		}
-		detail := f.Message
+		e := job.FieldError{Pointer: pointer, Detail: f.Message}
 		if f.Index >= 0 && f.Index < len(list) {
-			pointer += "/" + strconv.Itoa(f.Index)
-			detail = fmt.Sprintf("at position %d: %s", position1(list[f.Index], f.Offset), f.Message)
+			e.Pointer += "/" + strconv.Itoa(f.Index)
+			e.Position = position1(list[f.Index], f.Offset)
+			e.Detail = fmt.Sprintf("at position %d: %s", e.Position, f.Message)
 		}
-		if fields = append(fields, job.FieldError{Pointer: pointer, Detail: detail}); len(fields) == maxFieldErrors {
+		if fields = append(fields, e); len(fields) == maxFieldErrors {
 			break
 		}
 	}

@@ -31,7 +31,7 @@ func setCommand(name string, old *job.Schedule, spec *job.ScheduleSpec, now job.
 	if old != nil {
 		c.Rev, c.Anchor = old.Rev, old.Anchor
 	}
-	rule, err := ruleOf(name, c.Anchor, spec)
+	rule, err := ruleOf(&job.Schedule{Name: name, Anchor: c.Anchor, ScheduleSpec: *spec})
 	if err != nil {
 		return nil, err
 	}
@@ -189,4 +189,3 @@ func (a *API) deleteSchedule(w *response, r *http.Request, _ *query) error {
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
-

@@ -99,10 +99,7 @@ func scheduleState(row *job.Schedule) string {
 // show makes the public form of a row. With warn it says what to look out for.
 func (a *API) show(row *job.Schedule, now job.Time, warn bool) *Schedule {
 	s := &Schedule{Schedule: *row, State: scheduleState(row), NextAt: row.Next}
-	if s.OpenJobs == nil {
-		s.OpenJobs = []job.ID{}
-	}
-	rule, err := ruleOf(row.Name, row.Anchor, &row.ScheduleSpec)
+	rule, err := ruleOf(row)
 	if err != nil {
 		// It was recorded by a version that could read it.
 		s.Warnings = []string{"this version of Orrery cannot read when it fires: " + err.Error()}

@@ -300,8 +300,9 @@ func fieldDocs() map[string]map[string]string {
 			"missing": "The servers that did not answer.",
 		},
 		"FieldError": {
-			"pointer": "A JSON pointer into the body, ?name for a query parameter, or the name of a header.",
-			"detail":  "What is wrong there.",
+			"pointer":  "A JSON pointer into the body, ?name for a query parameter, or the name of a header.",
+			"detail":   "What is wrong there.",
+			"position": "Where in the field's text it is, in characters counted from 1; absent when it is about the field as a whole.",
 		},
 	}
 }
