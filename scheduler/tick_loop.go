@@ -33,9 +33,10 @@ func (t *term) tickLoop(ctx context.Context) error {
 	var due []*plan
 	for {
 		var wait time.Duration
-		due, wait = t.plans.take(due, t.wall(), tickPage)
+		now := t.wall()
+		due, wait = t.plans.take(due, now, tickPage)
 		if len(due) > 0 {
-			t.decideTicks(ctx, due)
+			t.decideTicks(ctx, due, now)
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -60,8 +61,7 @@ type tickBatch struct {
 
 // decideTicks decides about schedules, has the decisions recorded, and puts the
 // schedules back.
-func (t *term) decideTicks(ctx context.Context, due []*plan) {
-	now := t.wall()
+func (t *term) decideTicks(ctx context.Context, due []*plan, now job.Time) {
 	var b tickBatch
 	for _, x := range due {
 		t.decideTick(ctx, x, now, &b)
