@@ -95,7 +95,7 @@ func decodeScheduleWith(raw []byte, more []string, set func(d *decoder, p path, 
 			scheduleField(&d, s, p, value)
 		}
 	})
-	if !has {
+	if !has && (len(d.fields) == 0 || d.fields[0].Pointer != "") {
 		d.fail("missing_field", path{"", "template"}, "is required: the job that each tick makes, such as {\"type\":\"report\"}")
 	}
 	s.Normalize()
