@@ -86,11 +86,11 @@ func TestPauseSchedule(t *testing.T) {
 	b.post("/v1/schedules/s/resume", "").want(200)
 
 	for body, code := range map[string]string{
-		`{"until":"2020-01-01T00:00:00Z"}`:               "invalid_value",
-		`{"for":"0s"}`:                                   "out_of_range",
-		`{"for":"1h","until":"2999-01-01T00:00:00Z"}`:    "invalid_value",
-		`{"reason":5}`:                                   "wrong_type",
-		`{"reson":""}`:                                   "unknown_field",
+		`{"until":"2020-01-01T00:00:00Z"}`:              "invalid_value",
+		`{"for":"0s"}`:                                  "out_of_range",
+		`{"for":"1h","until":"2999-01-01T00:00:00Z"}`:   "invalid_value",
+		`{"reason":5}`:                                  "wrong_type",
+		`{"reson":""}`:                                  "unknown_field",
 		`{"reason":"` + strings.Repeat("x", 501) + `"}`: "out_of_range",
 	} {
 		b.post("/v1/schedules/s/pause", body).problem(400, code)

@@ -360,8 +360,8 @@ func TestSchedule_warns_when_nobody_takes_its_jobs(t *testing.T) {
 	}
 	b.propose(&command.SetAgent{Agent: agent})
 	for template, want := range map[string]string{
-		`{"type":"report"}`:               "",
-		`{"type":"repot"}`:                `no connected agent handles jobs of type repot; did you mean "report"?`,
+		`{"type":"report"}`:                "",
+		`{"type":"repot"}`:                 `no connected agent handles jobs of type repot; did you mean "report"?`,
 		`{"type":"report","queue":"slow"}`: "no connected agent that handles report takes jobs of queue slow",
 	} {
 		if got := warning(template); got != want {

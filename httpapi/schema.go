@@ -292,6 +292,7 @@ func fieldDocs() map[string]map[string]string {
 			"pause_reason": "Why it was paused.",
 			"paused_at":    "Since when it has been paused.",
 			"paused_until": "When it goes on by itself; absent when it doesn't.",
+			"next_at":      "The planned time of the next tick; absent when there is none, and while it is paused without an end.",
 			"queued":       "The planned time of the tick that waits for open jobs to end.",
 			"open":         "How many of its jobs have not ended.",
 			"open_jobs":    "The newest hundred of them, oldest first.",
