@@ -314,3 +314,30 @@ func BenchmarkDecode(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*500), "ns/item")
 }
+
+// BenchmarkCommands is one command of each kind there and back, alone in its entry.
+func BenchmarkCommands(b *testing.B) {
+	for _, c := range samples() {
+		b.Run(strings.TrimPrefix(fmt.Sprintf("%T", c), "*command."), func(b *testing.B) {
+			e := &Entry{Time: 1_700_000_000_000, Version: "v1.0.0", Items: []Item{{Command: c}}}
+			buf := encode(b, e)
+			b.Run("encode", func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					var err error
+					if buf, err = e.Append(buf[:0]); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+			b.Run("decode", func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := Decode(buf); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		})
+	}
+}

@@ -130,3 +130,18 @@ func BenchmarkSubmitHTTP(b *testing.B) {
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "requests/s")
 }
+
+func BenchmarkParseFilter(b *testing.B) {
+	const raw = "state=failed,timed_out&queue=mail&type=email.send&meta.env=prod&tag=a&created_after=24h&limit=50"
+	names := append(filterNames(), "limit")
+	b.ReportAllocs()
+	for b.Loop() {
+		q, err := parseQuery(raw, names)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if f := q.filter(1_700_000_000_000); len(f.States) != 2 || q.err() != nil {
+			b.Fatal(f, q.err())
+		}
+	}
+}

@@ -73,20 +73,32 @@ func (s *stream) event(id, name string, v any) error {
 		s.buf.WriteString("event: ")
 		s.buf.WriteString(name)
 		s.buf.WriteString("\ndata: ")
-		if err := s.enc.Encode(v); err != nil {
-			return fmt.Errorf("encode event: %w", err)
+		if err := s.encode(v); err != nil {
+			return err
 		}
 		s.buf.WriteByte('\n')
 	case typeText:
 		s.buf.WriteString(fmt.Sprint(v))
 		s.buf.WriteByte('\n')
 	default:
-		if err := s.enc.Encode(v); err != nil {
-			return fmt.Errorf("encode event: %w", err)
+		if err := s.encode(v); err != nil {
+			return err
 		}
 	}
 	if s.buf.Len() >= streamBuffer {
 		return s.flush()
+	}
+	return nil
+}
+
+// encode adds a value as a line of JSON.
+func (s *stream) encode(v any) error {
+	if e, ok := v.(*job.Event); ok {
+		s.buf.Write(append(e.AppendJSON(s.buf.AvailableBuffer()), '\n'))
+		return nil
+	}
+	if err := s.enc.Encode(v); err != nil {
+		return fmt.Errorf("encode event: %w", err)
 	}
 	return nil
 }

@@ -23,6 +23,22 @@
 // one proposal (dispatch.go). A submission for which an agent is free is dispatched
 // by the very entry that records it (prepare.go).
 //
+// # Ticks
+//
+// What a schedule plans is a function of its row (package cron); what has become of it
+// is in the row's cursor: every planned time up to it has been decided. Two loops
+// (tick_loop.go) take the schedules that have come due, by the wall clock, decide by
+// their rows as they are applied here (tick.go), and propose the decisions. Apply
+// refuses one that is not behind the cursor or was made for another definition, so
+// it does no harm that a leader before, or this one, has proposed it already and does
+// not know what became of it: the row is looked at again.
+//
+//	          due ──▶ decide ──▶ Tick{planned, action, next} ──▶ log
+//	           ▲                                                  │
+//	plans ─────┘◀── the row, once the decision is applied ────────┘
+//
+// A row says when its next tick is, so a term begins without making any rule.
+//
 // # One holder
 //
 // An attempt belongs to one agent until the log says otherwise. Three things end it
