@@ -1,6 +1,7 @@
 package cron
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -155,7 +156,7 @@ func TestNextAgreesWithAWalkThroughAllTime(t *testing.T) {
 					compare(t, p.loc, list[i], rules[i], tr)
 				}
 			}
-			println(done.Add(1), "of", len(all), "zones:", p.name)
+			fmt.Fprintln(os.Stderr, done.Add(1), "of", len(all), "zones:", p.name)
 		})
 	}
 }
