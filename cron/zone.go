@@ -84,7 +84,7 @@ func (z zone) highest(t int64) (int64, stretch) {
 }
 
 // reach returns the first instant at which the clock has reached c. Before t,
-// which is in the stretch s, it had not.
+// which is in the stretch s or where it ends, it had not.
 func (z zone) reach(c, t int64, s stretch) int64 {
 	for {
 		if u := max(t, c-s.offset); u < s.end {
