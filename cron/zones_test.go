@@ -138,7 +138,7 @@ func TestNextAgreesWithAWalkThroughTime(t *testing.T) {
 	}
 }
 
-// The same for every minute of 70 years in every zone: an hour of computing.
+// The same for every minute of 70 years in every zone: half an hour of computing.
 func TestNextAgreesWithAWalkThroughAllTime(t *testing.T) {
 	if os.Getenv("ORRERY_CRON_FULL") == "" {
 		t.Skip("set ORRERY_CRON_FULL=1 to walk through every minute from 1970 to 2040 in every zone")
