@@ -50,6 +50,15 @@ func TestEveryZoneCanBeLoaded(t *testing.T) {
 	}
 }
 
+// Many rules in one zone share what is known of it.
+func TestRulesShareTheirZone(t *testing.T) {
+	a := mustNew(t, Config{Expressions: []string{"0 0 * * *"}, Zone: "Europe/Berlin"})
+	b := mustNew(t, Config{Expressions: []string{"0 9 * * *"}, Zone: "Europe/Berlin"})
+	if a.Location() != b.Location() {
+		t.Error("two copies of a zone")
+	}
+}
+
 // A rule doesn't change with what it was made of.
 func TestARuleKeepsWhatItWasMadeOf(t *testing.T) {
 	cfg := excluding("0 0 31 * *", "sat")
