@@ -19,13 +19,13 @@ func TestFixedHoursFireOncePerCivilDay(t *testing.T) {
 				r := mustNew(t, Config{Zone: p.name, Expressions: []string{
 					fmt.Sprintf("%d %d * * *", second/60%60, second/3600),
 				}})
-				everyDay(t, p, r, second)
+				checkDays(t, p, r, second)
 			}
 		})
 	}
 }
 
-func everyDay(t *testing.T, p place, r *Rule, second int64) {
+func checkDays(t *testing.T, p place, r *Rule, second int64) {
 	var at int64
 	shared, moved := 0, 0
 	first, last := year1970/day+2, year2040/day-2

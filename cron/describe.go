@@ -79,7 +79,7 @@ func (c *calendar) describe() string {
 	when := c.describeTimes()
 	days := c.describeDays()
 	if days == "" && strings.HasPrefix(when, "at ") && c.fixed() {
-		days = " every day"
+		days = " " + everyDay
 	}
 	return when + days
 }

@@ -18,9 +18,9 @@ func (c *calendar) describeDays() string {
 	case c.dom.any && c.dow.any:
 		return c.inMonths("", months)
 	case c.dom.any:
-		return c.inMonths(" on "+c.dow.describe(), months)
+		return c.inMonths(on(c.dow.describe()), months)
 	case !c.dow.any:
-		return c.inMonths(" on "+c.dom.describe()+" of the month or on "+c.dow.describe(), months)
+		return c.inMonths(" on "+c.dom.describe()+" of the month or"+on(c.dow.describe()), months)
 	case months == "":
 		return " on " + c.dom.describe() + " of the month"
 	case bits.OnesCount16(c.months) == 1 && c.dom.plain():
@@ -29,12 +29,22 @@ func (c *calendar) describeDays() string {
 	return " on " + c.dom.describe() + " of " + months
 }
 
+// on puts "on" before days that need it.
+func on(days string) string {
+	if days == everyDay {
+		return " " + days
+	}
+	return " on " + days
+}
+
+const everyDay = "every day"
+
 func (c *calendar) inMonths(days, months string) string {
 	if months == "" {
 		return days
 	}
 	if days == "" && c.fixed() {
-		days = " every day"
+		days = " " + everyDay
 	}
 	return days + " in " + months
 }
@@ -53,7 +63,7 @@ func (f *monthDays) describe() string {
 		words = append(words, fmt.Sprintf("the working day nearest to day %d", bits.TrailingZeros32(b)))
 	}
 	for b := f.beforeLast &^ 1; b != 0; b &= b - 1 {
-		words = append(words, count(bits.TrailingZeros32(b), "day")+" before the last day")
+		words = append(words, "the day "+count(bits.TrailingZeros32(b), "day")+" before the last")
 	}
 	if f.beforeLast&1 != 0 {
 		words = append(words, "the last day")
@@ -88,7 +98,7 @@ var ordinals = [...]string{1: "first", 2: "second", 3: "third", 4: "fourth", 5: 
 // describe lists weekdays from Monday on.
 func (w weekdays) describe() string {
 	if w == allWeek {
-		return "every day"
+		return everyDay
 	}
 	fromMonday := uint64(w>>1 | w&1<<6)
 	return values(fromMonday, func(d int) string { return time.Weekday((d + 1) % 7).String() })

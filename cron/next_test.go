@@ -171,7 +171,8 @@ func TestNextWhereTheClockChanges(t *testing.T) {
 		{"Casablanca, back for Ramadan", "Africa/Casablanca", "30 2 * * *", "2027-02-06T12:00:00Z", "2027-02-07 02:30:00 +0100, 2027-02-08 02:30:00 +0000"},
 		{"Casablanca, and forward again", "Africa/Casablanca", "30 2 * * *", "2027-03-13T12:00:00Z", "2027-03-14 03:00:00 +0100, 2027-03-15 02:30:00 +0100"},
 		{"Manila without 31 December 1844", "Asia/Manila", "0 9 * * *", "1844-12-31T12:00:00Z", "1845-01-01 00:00:00 +0803, 1845-01-01 09:00:00 +0803"},
-		{"New York, 31 December of a leap year", "America/New_York", "0 12 * * *", "2028-12-30T17:00:00Z", "2028-12-31 12:00:00 -0500, 2029-01-01 12:00:00 -0500"},
+		{"New York, the end of a leap year", "America/New_York", "0 12 * * *", "2040-12-30T17:00:00Z", "2040-12-31 12:00:00 -0500, 2041-01-01 12:00:00 -0500"},
+		{"New York, from the end of a leap year to summer", "America/New_York", "0 12 1 6 *", "2040-12-31T12:00:00Z", "2041-06-01 12:00:00 -0400"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := mustNew(t, Config{Expressions: []string{tt.expression}, Zone: tt.zone})
@@ -194,6 +195,7 @@ func TestExclusionsLookAtPlannedTimes(t *testing.T) {
 		{"planned inside", "30 2 * * *", "* 02:00-03:00", "never"},
 		{"half of the hour planned inside", "*/15 2 * * *", "* 02:00-02:30", "2027-03-28 03:00:00 +0200"},
 		{"elapsed looks at the clock", "0 * * * *", "* 02:00-24:00", "2027-03-29 00:00:00 +0200"},
+		{"@every after a gap that ends a window", "@every 10m", "* 01:00-02:30", "2027-03-28 03:00:00 +0200"},
 		{"@every looks at the clock", "@every 1h", "* 02:00-04:00", "2027-03-28 04:00:00 +0200"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
