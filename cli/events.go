@@ -61,6 +61,7 @@ goes on behind one, without a gap and without a repetition.`,
 	flags.StringSliceVar(&opts.JobTypes, "job-type", nil, "only of jobs of these `types`")
 	flags.StringSliceVar(&opts.Queues, "queue", nil, "only of jobs in these `queues`")
 	flags.StringSliceVar(&opts.Schedules, "schedule", nil, "only of these `schedules`")
+	_ = cmd.RegisterFlagCompletionFunc("schedule", a.scheduleArg(-1))
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(job.EventTypes(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

@@ -89,7 +89,7 @@ func newScheduleResume(a *app) *cobra.Command {
 				}
 				next := "nothing is planned any more"
 				if s.NextAt != 0 {
-					next = "next " + age(s.NextAt, time.Now())
+					next = "it fires " + ahead(s.NextAt, time.Now())
 				}
 				a.done("schedule %s is resumed, %s\n", name, next)
 				return nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/orrery-io/orrery/client"
+	"github.com/orrery-io/orrery/job"
 	"github.com/spf13/cobra"
 )
 
@@ -146,13 +147,21 @@ func (a *app) plannedTimes(head string, list []client.PlannedTime, now time.Time
 	a.printf("\n%s\n", head)
 	t := newTable(a.out)
 	for _, p := range list {
-		cells := []any{"  " + localText(p), age(p.FiresAt, now)}
+		cells := []any{localText(p), ahead(p.FiresAt, now)}
 		if p.FiresAt != p.PlannedAt {
 			cells = append(cells, "with a jitter of "+took(p.FiresAt.Sub(p.PlannedAt).Duration()))
 		}
 		t.row(cells...)
 	}
 	return t.end()
+}
+
+// ahead is when something is to come: "in 5m", or "now".
+func ahead(t job.Time, now time.Time) string {
+	if t != 0 && t.Time().Before(now.Add(2*time.Second)) {
+		return "now"
+	}
+	return age(t, now)
 }
 
 // localText is a planned time on a clock of the schedule's zone.

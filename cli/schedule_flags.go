@@ -19,13 +19,15 @@ type scheduleFlags struct {
 	overlap   string
 }
 
-// fieldOf names the field of a definition, or of its template, that a flag sets.
-var fieldOf = map[string]string{
-	"every": "expressions", "at": "expressions", "catch-up": "catch_up.policy", "catch-up-window": "catch_up.window", "catch-up-max": "catch_up.max",
-	"timezone": "timezone", "start": "start", "end": "end", "exclude": "exclude", "jitter": "jitter", "overlap": "overlap", "description": "description",
-	"type": "template.type", "payload": "template.payload", "queue": "template.queue", "priority": "template.priority", "delay": "template.delay",
-	"max-attempts": "template.max_attempts", "timeout": "template.timeout", "expires-in": "template.expires_in", "lease": "template.lease",
-	"retention": "template.retention", "tag": "template.tags", "meta": "template.metadata", "correlation-id": "template.correlation_id",
+// fieldsOf names the field of a definition, or inside of it, that each flag sets.
+func fieldsOf() map[string]string {
+	return map[string]string{
+		"every": "expressions", "at": "expressions", "catch-up": "catch_up.policy", "catch-up-window": "catch_up.window", "catch-up-max": "catch_up.max",
+		"timezone": "timezone", "start": "start", "end": "end", "exclude": "exclude", "jitter": "jitter", "overlap": "overlap", "description": "description",
+		"type": "template.type", "payload": "template.payload", "queue": "template.queue", "priority": "template.priority", "delay": "template.delay",
+		"max-attempts": "template.max_attempts", "timeout": "template.timeout", "expires-in": "template.expires_in", "lease": "template.lease",
+		"retention": "template.retention", "tag": "template.tags", "meta": "template.metadata", "correlation-id": "template.correlation_id",
+	}
 }
 
 func (f *scheduleFlags) declare(cmd *cobra.Command, d *client.ScheduleDefinition) {
@@ -125,7 +127,7 @@ func (f *scheduleFlags) patch(cmd *cobra.Command, d *client.ScheduleDefinition) 
 		}
 		to[outer] = from[outer] // nil takes it away
 	}
-	for name, place := range fieldOf {
+	for name, place := range fieldsOf() {
 		if cmd.Flags().Changed(name) {
 			set(place)
 		}

@@ -37,7 +37,7 @@ func newScheduleLs(a *app) *cobra.Command {
 					}
 					continue
 				}
-				t.row(s.Name, clipText(whenText(s), 60), s.Timezone, age(s.NextAt, now), age(s.LastTick, now), s.Open, scheduleNote(s, now))
+				t.row(s.Name, clipText(whenText(s), 60), s.Timezone, ahead(s.NextAt, now), age(s.LastTick, now), s.Open, scheduleNote(s, now))
 			}
 			switch {
 			case a.json:
@@ -71,11 +71,8 @@ func whenText(s *client.Schedule) string { return strings.TrimSuffix(s.Summary, 
 // scheduleNote is the state, and why it is that.
 func scheduleNote(s *client.Schedule, now time.Time) string {
 	text := s.State
-	if !s.Paused {
-		return text
-	}
 	if s.PausedUntil != 0 {
-		text += " for " + shortly(max(0, s.PausedUntil.Time().Sub(now)))
+		text += ", goes on " + ahead(s.PausedUntil, now)
 	}
 	if s.PauseReason != "" {
 		text += " (" + clipText(s.PauseReason, 40) + ")"
@@ -124,7 +121,7 @@ func newScheduleNext(a *app) *cobra.Command {
 			now := time.Now()
 			t := newTable(a.out, "PLANNED", "FIRES", "UTC")
 			for _, p := range next.Next {
-				t.row(localText(p), age(p.FiresAt, now), p.FiresAt)
+				t.row(localText(p), ahead(p.FiresAt, now), p.FiresAt)
 			}
 			return t.end()
 		},
