@@ -23,7 +23,7 @@ func (c *calendar) nextFixed(after int64) (tick, planned int64, ok bool) {
 	if !ok {
 		return 0, 0, false
 	}
-	return c.zone.reach(planned, after+1, c.zone.next(s, after+1)), planned, true
+	return c.zone.reach(planned, after+1, s), planned, true
 }
 
 // nextElapsed goes through the stretches after after. It knows that no civil
@@ -108,12 +108,4 @@ func daysIn(month, year int) int {
 		return 28
 	}
 	return longest(month)
-}
-
-// next returns the stretch that t is in, which is s or the one after it.
-func (z zone) next(s stretch, t int64) stretch {
-	if t < s.end {
-		return s
-	}
-	return z.at(t)
 }

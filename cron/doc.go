@@ -33,7 +33,7 @@
 // stretches and otherwise works on civil times: the days of a month are bits of
 // a word, exclusions of whole days have been taken out of it beforehand, and the
 // times of a day are found in three more words. Nothing is stepped through, and
-// nothing is remembered between calls.
+// nothing but the zones read so far is remembered between calls.
 //
 // The package is a leaf: it imports nothing of ours and reads no clock. Zone
 // data is the system's where there is some, else what is compiled in.

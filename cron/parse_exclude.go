@@ -8,13 +8,14 @@ import (
 )
 
 // parseExclusions reads Config.Exclude.
-func parseExclusions(texts []string, faults []Fault) (exclusions, []Fault) {
+func parseExclusions(texts []string) (exclusions, []Fault) {
 	if len(texts) > MaxExclusions {
-		return exclusions{}, append(faults, Fault{
+		return exclusions{}, []Fault{{
 			Field: FieldExclude, Index: -1,
 			Message: fmt.Sprintf("%d exclusions, but a rule has at most %d", len(texts), MaxExclusions),
-		})
+		}}
 	}
+	var faults []Fault
 	parts := make([]exclusion, 0, len(texts))
 	for i, text := range texts {
 		p := excludeParser{text: text}
@@ -83,7 +84,7 @@ func (p *excludeParser) dates(e *exclusion, t token) {
 	if !ranged {
 		to = from
 	}
-	if strings.Count(from.text, "-") == 1 {
+	if strings.Count(from.text, "-") == 1 && !strings.Contains(from.text, ":") {
 		e.yearly = &[2]monthDay{p.monthDay(from), p.monthDay(to)}
 		return
 	}
@@ -107,7 +108,7 @@ func noDate(text string) string {
 		return `a window begins with its weekdays, such as "* 12:00-13:00"`
 	}
 	if len(text) == len(time.DateOnly) && strings.Count(text, "-") == 2 {
-		return "there is no such day"
+		return "there is no such day, write one of the calendar"
 	}
 	return exclusionForms
 }
@@ -160,7 +161,7 @@ func (p *excludeParser) weekday(t token) int {
 		p.fail(t.offset, "a weekday is missing: write SUN to SAT")
 		return 0
 	}
-	p.fail(t.offset, "%s is no weekday%s", quote(t.text), weekdayField.nearest(t.text))
+	p.fail(t.offset, "%s is no weekday%s", quote(t.text), weekdayField.nearest(t.text, `SUN to SAT, or "*" for every day`))
 	return 0
 }
 

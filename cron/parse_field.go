@@ -294,13 +294,14 @@ func (p *parser) value(f *field, t token) (int, bool) {
 	case f.names == nil:
 		p.fail(t.offset, "%s is no %s: write %s", quote(t.text), f.noun, f.allowed())
 	default:
-		p.fail(t.offset, "%s is no %s%s", quote(t.text), f.noun, f.nearest(t.text))
+		p.fail(t.offset, "%s is no %s%s", quote(t.text), f.noun, f.nearest(t.text, f.allowed()))
 	}
 	return 0, false
 }
 
-// nearest ends a sentence about a name that isn't known.
-func (f *field) nearest(word string) string {
+// nearest ends a sentence about a name that isn't known; allowed says what else
+// may be written.
+func (f *field) nearest(word, allowed string) string {
 	if len(word) > 3 {
 		for _, name := range f.names {
 			if strings.HasPrefix(strings.ToUpper(word), name) {
@@ -308,7 +309,7 @@ func (f *field) nearest(word string) string {
 			}
 		}
 	}
-	return didYouMean(word, f.names, ": write "+f.allowed())
+	return didYouMean(word, f.names, ": write "+allowed)
 }
 
 // allowed says what may be written.

@@ -2,6 +2,7 @@ package cron
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -68,18 +69,21 @@ const (
 
 // New makes a rule of cfg. The error is an *Error that lists all faults.
 func New(cfg Config) (*Rule, error) {
-	var faults []Fault
 	r := &Rule{config: cfg, first: earliest, end: latest + 1}
-	r.config.Expressions = append([]string(nil), cfg.Expressions...)
-	r.config.Exclude = append([]string(nil), cfg.Exclude...)
+	r.config.Expressions = slices.Clone(cfg.Expressions)
+	r.config.Exclude = slices.Clone(cfg.Exclude)
 
-	var why string
-	if r.zone, why = loadZone(cfg.Zone); why != "" {
-		faults = append(faults, Fault{Field: FieldZone, Index: -1, Message: why})
+	var zoneFault string
+	r.zone, zoneFault = loadZone(cfg.Zone)
+	excluded, excludeFaults := parseExclusions(cfg.Exclude)
+	r.exclusions = excluded
+	terms, faults := r.parse(cfg)
+	r.terms = terms
+	if zoneFault != "" {
+		faults = append(faults, Fault{Field: FieldZone, Index: -1, Message: zoneFault})
 	}
 	faults = append(faults, r.bound(cfg)...)
-	r.exclusions, faults = parseExclusions(cfg.Exclude, faults)
-	r.terms, faults = r.parse(cfg, faults)
+	faults = append(faults, excludeFaults...)
 	if len(faults) > 0 {
 		return nil, &Error{Faults: faults}
 	}
@@ -104,18 +108,18 @@ func (r *Rule) bound(cfg Config) (faults []Fault) {
 	return faults
 }
 
-func (r *Rule) parse(cfg Config, faults []Fault) ([]term, []Fault) {
+// parse reads the expressions; zone and exclusions are there already.
+func (r *Rule) parse(cfg Config) (terms []term, faults []Fault) {
 	switch n := len(cfg.Expressions); {
 	case n == 0:
-		return nil, append(faults, Fault{Field: FieldExpressions, Index: -1, Message: `no expression: write at least one, such as "0 9 * * MON-FRI"`})
+		return nil, []Fault{{Field: FieldExpressions, Index: -1, Message: `no expression: write at least one, such as "0 9 * * MON-FRI"`}}
 	case n > MaxExpressions:
-		return nil, append(faults, Fault{Field: FieldExpressions, Index: -1, Message: fmt.Sprintf("%d expressions, but a rule has at most %d", n, MaxExpressions)})
+		return nil, []Fault{{Field: FieldExpressions, Index: -1, Message: fmt.Sprintf("%d expressions, but a rule has at most %d", n, MaxExpressions)}}
 	}
 	var anchor int64
 	if !cfg.Anchor.IsZero() {
 		anchor = cfg.Anchor.Unix()
 	}
-	terms := make([]term, 0, len(cfg.Expressions))
 	for i, text := range cfg.Expressions {
 		p := parser{text: text, index: i, key: cfg.HashKey, zone: r.zone, anchor: anchor, exclusions: &r.exclusions}
 		if t := p.expression(); t != nil {
