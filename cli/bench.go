@@ -73,7 +73,9 @@ from the submission until the handler is called in an agent.`,
 		},
 		{
 			bench.IdleAgents, "Measure what connected agents cost that have nothing to do",
-			`Connect agents, hold them, and tell what the nodes need for each of them.`,
+			`Connect agents, hold them, and tell what the nodes need for each of them. Memory is
+what the resident memory grew by, so measure a node that has just been started: one
+that has worked has room already.`,
 			`  orrery bench idle-agents --agents 10000 --duration 1m`,
 		},
 	} {
@@ -101,6 +103,9 @@ func newBenchMode(a *app, mode bench.Mode, short, long, example string) *cobra.C
 			if cfg.Warmup = f.warmup.Duration(); cfg.Warmup == 0 && cmd.Flags().Changed("warmup") {
 				cfg.Warmup = -1
 			}
+			if err := checkBench(cmd, &cfg); err != nil {
+				return err
+			}
 			var err error
 			if cfg.Token, err = a.token(); err != nil {
 				return err
@@ -110,6 +115,22 @@ func newBenchMode(a *app, mode bench.Mode, short, long, example string) *cobra.C
 	}
 	declareBench(cmd, mode, &cfg, &f)
 	return cmd
+}
+
+// checkBench refuses zero, which is no number of anything here, and leaves what was
+// not given to the defaults: they depend on what was.
+func checkBench(cmd *cobra.Command, cfg *bench.Config) error {
+	for name, n := range map[string]*int{
+		"connections": &cfg.Connections, "batch": &cfg.Batch, "agents": &cfg.Agents, "slots": &cfg.Slots, "in-flight": &cfg.InFlight,
+	} {
+		switch given := cmd.Flags().Changed(name); {
+		case given && *n == 0:
+			return usagef("--%s 0 would do nothing", name)
+		case !given:
+			*n = 0
+		}
+	}
+	return nil
 }
 
 // declareBench declares the flags that mean something in a mode.

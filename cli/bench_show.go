@@ -31,10 +31,10 @@ func showBench(a *app, r *bench.Report) error {
 	for _, note := range r.Notes {
 		a.printf("note: %s\n", printable(note))
 	}
-	switch {
-	case r.Interrupted:
+	if r.Interrupted {
 		a.printf("note: interrupted; the figures are about the time until then\n")
-	case r.Idle == nil && r.Check.Agrees:
+	}
+	if r.Idle == nil && r.Check.Agrees {
 		a.printf("the cluster's counts agree: %s\n", checkText(&r.Check))
 	}
 	return nil
@@ -107,6 +107,7 @@ func showIdle(a *app, i *bench.Idle) error {
 		"connections lost", thousands(i.Lost),
 		"memory per agent", byteText(int64(i.BytesPerAgent))+", Go heap "+byteText(int64(i.HeapPerAgent)),
 		"per agent", fmt.Sprintf("%.2f descriptors, %.2f goroutines", i.FDsPerAgent, i.GoroutinesPerAgent),
+		"processors while held", fmt.Sprintf("%.2f", i.CPUs),
 		"messages", fmt.Sprintf("%s, %.2f per agent and second", thousands(i.Messages), i.MessagesPerAgent))
 }
 
@@ -125,22 +126,19 @@ func showNodes(a *app, r *bench.Report) error {
 }
 
 func checkText(c *bench.Check) string {
-	text := thousands(c.Acked) + " acknowledged"
-	if c.Unknown > 0 {
-		text += ", " + thousands(c.Unknown) + " without an answer"
-	}
-	for _, s := range slices.Sorted(maps.Keys(c.Server)) {
-		if n := c.Server[s]; n > 0 {
-			text += fmt.Sprintf(", %s %s", thousands(n), s)
+	parts := []string{thousands(c.Acked) + " acknowledged"}
+	add := func(n int64, what string) {
+		if n > 0 {
+			parts = append(parts, thousands(n)+" "+what)
 		}
 	}
-	if c.Deleted > 0 {
-		text += ", " + thousands(c.Deleted) + " deleted already"
+	add(c.Unknown, "without an answer")
+	for _, s := range slices.Sorted(maps.Keys(c.Server)) {
+		add(c.Server[s], s.String())
 	}
-	if c.Repeated > 0 {
-		text += ", " + thousands(c.Repeated) + " executed again"
-	}
-	return text
+	add(c.Deleted, "deleted already")
+	add(c.Repeated, "executed again")
+	return strings.Join(parts, ", ")
 }
 
 // thousands writes a number with commas.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,9 @@ type run struct {
 	request, start, recorded *latencies
 
 	watch *watcher
+	// dial and sleep are replaced by tests.
+	dial  func(context.Context, target) (net.Conn, error)
+	sleep func(time.Duration)
 	// crew is the agents that are there; nil when nobody is.
 	crew *crew
 	// cpu is what this process used between the marks.
@@ -87,6 +91,7 @@ func newRun(cfg Config) (*run, error) {
 	}
 	r := &run{
 		cfg: cfg, begun: time.Now(), queue: "bench-" + strings.ToLower(rand.Text()[:8]),
+		dial: dial, sleep: sleepExactly,
 		counters: newCounters(), window: newWindow(cfg.InFlight),
 		request: newLatencies("request"), start: newLatencies("start"), recorded: newLatencies("recorded"),
 	}
@@ -158,7 +163,9 @@ func (r *run) process(ctx context.Context) error {
 		return err
 	}
 	r.begin("filling the queue", 0, r.counters.acked.Load)
-	if err := r.load(ctx); err != nil {
+	err := r.load(ctx)
+	r.span.set(0, 0) // what is measured has not begun
+	if err != nil {
 		return err
 	}
 	if err := r.hireAll(ctx); err != nil {
@@ -172,9 +179,8 @@ func (r *run) process(ctx context.Context) error {
 	if err := r.api.ResumeQueue(ctx, r.queue); err != nil {
 		return err
 	}
-	err := r.finish(ctx)
-	r.span.cut(max(time.Duration(r.counters.lastRecorded.Load()), begin))
-	r.mark(ctx, false)
+	err = r.finish(ctx)
+	r.endSpan(ctx, max(r.lastRecorded(), begin))
 	return err
 }
 
@@ -189,8 +195,15 @@ func (r *run) endToEnd(ctx context.Context) error {
 		return err
 	}
 	r.begin("executing the rest", 0, r.counters.recorded.Load)
-	return r.finish(ctx)
+	err := r.finish(ctx)
+	if r.endsWithResults() {
+		r.endSpan(ctx, r.lastRecorded())
+	}
+	return err
 }
+
+// lastRecorded is when the newest result was recorded.
+func (r *run) lastRecorded() time.Duration { return time.Duration(r.counters.lastRecorded.Load()) }
 
 // hireAll connects the agents of the measurement.
 func (r *run) hireAll(ctx context.Context) (err error) {

@@ -45,6 +45,7 @@ func (t target) port() string {
 // which cost more than the node's own work on a request.
 type conn struct {
 	to   target
+	dial func(context.Context, target) (net.Conn, error)
 	nc   net.Conn
 	r    *bufio.Reader
 	body []byte
@@ -66,7 +67,7 @@ const (
 // and the next request opens another.
 func (c *conn) do(ctx context.Context, raw []byte) (reply, error) {
 	if c.nc == nil {
-		if err := c.dial(ctx); err != nil {
+		if err := c.open(ctx); err != nil {
 			return reply{}, err
 		}
 	}
@@ -77,26 +78,29 @@ func (c *conn) do(ctx context.Context, raw []byte) (reply, error) {
 	return rep, err
 }
 
-func (c *conn) dial(ctx context.Context) error {
+func (c *conn) open(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	addr := net.JoinHostPort(c.to.url.Hostname(), c.to.port())
-	var err error
-	if c.to.url.Scheme == "https" {
-		d := &tls.Dialer{Config: &tls.Config{ServerName: c.to.url.Hostname(), NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12}}
-		c.nc, err = d.DialContext(ctx, "tcp", addr)
-	} else {
-		c.nc, err = new(net.Dialer).DialContext(ctx, "tcp", addr)
-	}
+	nc, err := c.dial(ctx, c.to)
 	if err != nil {
-		c.nc = nil
 		return &dialError{err}
 	}
+	c.nc = nc
 	if c.r == nil {
 		c.r = bufio.NewReaderSize(nil, 16<<10)
 	}
-	c.r.Reset(c.nc)
+	c.r.Reset(nc)
 	return nil
+}
+
+// dial connects to a node.
+func dial(ctx context.Context, to target) (net.Conn, error) {
+	addr := net.JoinHostPort(to.url.Hostname(), to.port())
+	if to.url.Scheme == "https" {
+		d := &tls.Dialer{Config: &tls.Config{ServerName: to.url.Hostname(), NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12}}
+		return d.DialContext(ctx, "tcp", addr)
+	}
+	return new(net.Dialer).DialContext(ctx, "tcp", addr)
 }
 
 // dialError means that the request reached nobody.

@@ -31,9 +31,11 @@ func (r *run) idleAgents(ctx context.Context) error {
 	r.mark(ctx, false)
 	seconds := (r.now() - held).Seconds()
 	var grown, heap, fds, goroutines int64
+	var cpu float64
 	for i, n := range r.watch.nodes {
 		idle.Sessions += n.end.Sessions
 		idle.Messages += n.end.messages - connected[i].messages
+		cpu += n.end.CPU - connected[i].CPU
 		grown += n.end.RSS - n.begin.RSS
 		heap += n.end.Heap - n.begin.Heap
 		fds += n.end.FDs - n.begin.FDs
@@ -43,6 +45,7 @@ func (r *run) idleAgents(ctx context.Context) error {
 	idle.Lost = crew.lost.Load()
 	idle.BytesPerAgent, idle.HeapPerAgent = float64(grown)/each, float64(heap)/each
 	idle.FDsPerAgent, idle.GoroutinesPerAgent = float64(fds)/each, float64(goroutines)/each
+	idle.CPUs = cpu / max(seconds, 1e-9)
 	idle.MessagesPerAgent = float64(idle.Messages) / each / max(seconds, 1e-9)
 	r.idle = idle
 	if err := crew.trouble(); err != nil && ctx.Err() == nil {

@@ -27,7 +27,7 @@ func (r *run) load(ctx context.Context) error {
 	next := r.closedLoop(inner, end)
 	var pacing sync.WaitGroup
 	if r.cfg.Rate > 0 {
-		p := newPacer(r.cfg.Rate, r.cfg.Batch, r.now)
+		p := newPacer(r.cfg.Rate, r.cfg.Batch, r.now, r.sleep)
 		pacing.Go(func() { p.run(inner, begin, end) })
 		next = r.openLoop(p, end)
 	}
@@ -38,7 +38,7 @@ func (r *run) load(ctx context.Context) error {
 		}
 	})
 	for i := range r.cfg.Connections {
-		s := &sender{run: r, number: i, at: i % len(r.targets)}
+		s := &sender{run: r, number: i, at: i % len(r.targets), conn: conn{dial: r.dial}}
 		all.Go(func() {
 			defer s.conn.close()
 			for inner.Err() == nil {
@@ -57,12 +57,25 @@ func (r *run) load(ctx context.Context) error {
 	fail(nil)
 	pacing.Wait()
 	marking.Wait()
-	r.span.cut(r.now())
-	r.mark(ctx, false)
+	if !r.endsWithResults() || err != nil {
+		r.endSpan(ctx, r.now())
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// endsWithResults reports whether the measured time goes on until the last result is
+// recorded.
+func (r *run) endsWithResults() bool {
+	return r.cfg.executes() && r.cfg.Jobs > 0 && r.cfg.Rate == 0
+}
+
+// endSpan ends the measured time at t, or where it ended before.
+func (r *run) endSpan(ctx context.Context, t time.Duration) {
+	r.span.cut(t)
+	r.mark(ctx, false)
 }
 
 // forever is longer than any measurement.
@@ -86,8 +99,8 @@ func (r *run) closedLoop(ctx context.Context, end time.Duration) func() (ticket,
 	}
 }
 
-// openLoop gives out the pacer's tickets. Those that come when the measured time is
-// over are not sent. They count with the time that they have waited, which is less
+// openLoop gives out the pacer's tickets. Those that are late when the measured time
+// is over are not sent. They count with the time that they have waited, which is less
 // than they would have taken; to leave them out would make a cluster that can't
 // follow look better than it is.
 func (r *run) openLoop(p *pacer, end time.Duration) func() (ticket, bool) {
@@ -102,7 +115,7 @@ func (r *run) openLoop(p *pacer, end time.Duration) func() (ticket, bool) {
 			if now-t.due > lateAfter && r.span.has(t.due) {
 				c.late.Add(1)
 			}
-			if now < end {
+			if now < end || now-t.due <= lateAfter {
 				return t, true
 			}
 			if r.span.has(t.due) {

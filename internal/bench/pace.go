@@ -19,19 +19,23 @@ type pacer struct {
 	// interval is the time between two requests.
 	interval time.Duration
 	jobs     int
-	// now is the clock of the measurement.
+	// now is the clock of the measurement; sleep may end early.
 	now     func() time.Duration
+	sleep   func(time.Duration)
 	tickets chan ticket
 }
+
+// longestSleep is how long it may take until the pacer sees that it has to end.
+const longestSleep = 100 * time.Millisecond
 
 // paceBuffer is how many tickets may lie ready. When it is full the pacer waits;
 // their times don't change by that.
 const paceBuffer = 1 << 12
 
-func newPacer(rate float64, batch int, now func() time.Duration) *pacer {
+func newPacer(rate float64, batch int, now func() time.Duration, sleep func(time.Duration)) *pacer {
 	return &pacer{
 		interval: time.Duration(float64(time.Second) * float64(batch) / rate),
-		jobs:     batch, now: now, tickets: make(chan ticket, paceBuffer),
+		jobs:     batch, now: now, sleep: sleep, tickets: make(chan ticket, paceBuffer),
 	}
 }
 
@@ -41,11 +45,14 @@ func (p *pacer) run(ctx context.Context, begin, end time.Duration) {
 	defer close(p.tickets)
 	for k := int64(0); ; k++ {
 		due := begin + time.Duration(k)*p.interval
-		if due >= end || ctx.Err() != nil {
+		if due >= end {
 			return
 		}
 		for wait := due - p.now(); wait > 0 && ctx.Err() == nil; wait = due - p.now() {
-			sleepExactly(wait)
+			p.sleep(min(wait, longestSleep))
+		}
+		if ctx.Err() != nil {
+			return
 		}
 		select {
 		case p.tickets <- ticket{due, p.jobs}:

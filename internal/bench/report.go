@@ -100,6 +100,8 @@ type Idle struct {
 	// left no room above it.
 	BytesPerAgent float64 `json:"bytes_per_agent"`
 	HeapPerAgent  float64 `json:"heap_bytes_per_agent"`
+	// CPUs is how many processors the nodes kept busy while the agents were held.
+	CPUs float64 `json:"cpus"`
 	// FDsPerAgent and GoroutinesPerAgent are those of the nodes.
 	FDsPerAgent        float64 `json:"fds_per_agent"`
 	GoroutinesPerAgent float64 `json:"goroutines_per_agent"`

@@ -29,6 +29,8 @@ type ticketShape struct{ target, jobs int }
 const (
 	// giveUpAfter is for how long one request is sent again.
 	giveUpAfter = 30 * time.Second
+	// leastThrottle and mostThrottle bound what a node may ask for with a 429.
+	leastThrottle, mostThrottle = 100 * time.Millisecond, 10 * time.Second
 	// retryPause is the pause after a failure that may pass.
 	retryPause = 200 * time.Millisecond
 	// lateAfter is how long after its time a request of an open loop counts as late.
@@ -58,8 +60,8 @@ func (s *sender) send(ctx context.Context, t ticket) error {
 		case err == nil && rep.status == http.StatusTooManyRequests:
 			c.throttle.Add(1)
 			c.trouble("429 "+problemCode(rep.body), string(rep.body))
-			pause = max(rep.retryAfter, 100*time.Millisecond)
-			pause += rand.N(pause / 2)
+			pause = min(max(rep.retryAfter, leastThrottle), mostThrottle)
+			pause += rand.N(pause / 2) // not all at once
 		case err == nil && rep.status < http.StatusInternalServerError:
 			return fmt.Errorf("%w: %s answered %d: %s", errRefused, s.conn.to.base, rep.status, clip(string(rep.body), 500))
 		case err == nil:
