@@ -104,7 +104,7 @@ func TestModes(t *testing.T) {
 				}
 			}
 			n := rep.Nodes[0]
-			if n.CPUs <= 0 || n.After.RSS == 0 || n.After.Database == 0 || n.After.Log == 0 || n.After.Goroutines == 0 || !n.Leader || math.IsNaN(rep.Bench) {
+			if n.CPUs <= 0 || n.After.RSS == 0 || n.After.Database == 0 || n.After.WAL == 0 || n.After.Log == 0 || n.After.Goroutines == 0 || !n.Leader || math.IsNaN(rep.Bench) {
 				t.Errorf("node %+v", n)
 			}
 		})
