@@ -58,6 +58,13 @@ func checkReasons(doc string, mod, tools modFile) []string {
 		known = append(known, r.Path)
 		want(r.Path, "tool of tools.mod")
 	}
+	// Everything that tools need is indirect; what is not, a script imports.
+	for _, r := range tools.Require {
+		if !r.Indirect {
+			known = append(known, r.Path)
+			want(r.Path, "requirement of tools.mod")
+		}
+	}
 	for _, path := range have {
 		if !slices.Contains(known, path) {
 			bad = append(bad, fmt.Sprintf("docs/dependencies.md: nothing in go.mod or tools.mod is called %s; delete its line", path))
