@@ -28,7 +28,9 @@ type bench struct {
 	now func() time.Time
 	// stir wakes the keeper. It doesn't block.
 	stir func()
-	log  *slog.Logger
+	// recorded is Hooks.Recorded, called without mu; nil does nothing.
+	recorded func(*RawJob, bool)
+	log      *slog.Logger
 
 	mu sync.Mutex
 	// held is the newest attempt of each job; older ones hang on it.
@@ -207,17 +209,25 @@ func (b *bench) conclude(at *attempt, result *wire.Result) {
 
 // acknowledge forgets a result that was recorded or refused.
 func (b *bench) acknowledge(ack *wire.ResultAck) {
+	if at := b.settle(ack); at != nil && b.recorded != nil {
+		b.recorded(&at.raw, ack.Accepted)
+	}
+}
+
+// settle returns the attempt that was forgotten; nil when it was not here.
+func (b *bench) settle(ack *wire.ResultAck) *attempt {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	at := b.find(ack.Job, ack.Fence)
 	if at == nil || at.phase != ended {
-		return
+		return nil
 	}
 	if !ack.Accepted {
 		b.log.Info("result refused", "job_id", int64(ack.Job), "fence", uint64(ack.Fence), "reason", ack.Reason)
 	}
 	b.forget(at)
 	b.changed()
+	return at
 }
 
 // stopOne carries out a cancel.

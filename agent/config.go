@@ -55,12 +55,28 @@ type Config struct {
 	// Gauges, when set, is called before each heartbeat for numbers to report, such
 	// as "cpu". It must be quick.
 	Gauges func() map[string]float64
+	// Hooks are told what happens to the agent.
+	Hooks Hooks
 
 	// HTTP is the client that connects. Nil means one with the default transport.
 	// Its Timeout bounds the handshake.
 	HTTP *http.Client
 	// Log is where the agent tells about its own doings. Nil means slog.Default().
 	Log *slog.Logger
+}
+
+// Hooks are functions that are told what happens to an agent, for its own health
+// checks and counters. Each may be nil. They are called by the goroutine that reads
+// from the node, so they must be quick, and must not call the agent's methods.
+type Hooks struct {
+	// Connected is called when a node has taken the agent. It may be called again:
+	// after each lost connection.
+	Connected func(addr string)
+	// Disconnected is called when such a connection has ended, and is told why.
+	Disconnected func(addr string, why error)
+	// Recorded is called when the cluster has answered for the result of an attempt:
+	// accepted says that it counts; otherwise it came too late.
+	Recorded func(j *RawJob, accepted bool)
 }
 
 const defaultDrain = 30 * time.Second

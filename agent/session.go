@@ -55,6 +55,9 @@ func (a *Agent) serve(ctx context.Context, addr string, c conn) (welcomed bool, 
 	a.link.Store(s)
 	a.bench.welcome(welcome, sent)
 	a.log.Info("connected", "addr", addr, "node", welcome.Node, "session", welcome.Session)
+	if told := a.cfg.Hooks.Connected; told != nil {
+		told(addr)
+	}
 	var writing sync.WaitGroup
 	writing.Go(s.writeLoop)
 
@@ -70,6 +73,9 @@ func (a *Agent) serve(ctx context.Context, addr string, c conn) (welcomed bool, 
 	writing.Wait()
 	a.link.Store(nil)
 	a.bench.unlink()
+	if told := a.cfg.Hooks.Disconnected; told != nil {
+		told(addr, s.why)
+	}
 	return true, s.why
 }
 

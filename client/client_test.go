@@ -127,6 +127,20 @@ func TestNew(t *testing.T) {
 	}
 }
 
+func TestQueue(t *testing.T) {
+	b := setup(t, answer(200, `{"name":"a/b","counts":{"completed":3}}`), answer(200, `{"name":"c"}`))
+	if q, err := b.client.Queue(t.Context(), "a/b", true); err != nil || q.Name != "a/b" || q.Counts[job.Completed] != 3 {
+		t.Fatalf("queue %+v, %v", q, err)
+	}
+	if q, err := b.client.Queue(t.Context(), "c", false); err != nil || q.Name != "c" {
+		t.Fatalf("queue %+v, %v", q, err)
+	}
+	seen := b.seen()
+	if seen[0].path != "/v1/queues/a%2Fb" || seen[0].query.Get("consistency") != "linearizable" || len(seen[1].query) != 0 {
+		t.Errorf("requests %+v", seen)
+	}
+}
+
 func TestQueuesAndDeadLetters(t *testing.T) {
 	b := setup(t,
 		answer(200, `{"queues":[{"name":"a/b","paused":true,"reason":"r","counts":{"pending":3,"failed":1}}]}`),

@@ -25,6 +25,20 @@ func (c *Client) Queues(ctx context.Context) ([]Queue, error) {
 	return page.Queues, err
 }
 
+// Queue returns one queue. Linearizable counts everything that was acknowledged
+// before the call, at a cost; otherwise the counts may be a fraction of a second old.
+func (c *Client) Queue(ctx context.Context, name string, linearizable bool) (*Queue, error) {
+	r := request{method: http.MethodGet, path: "/v1/queues/" + url.PathEscape(name)}
+	if linearizable {
+		r.query = url.Values{"consistency": {"linearizable"}}
+	}
+	q := new(Queue)
+	if err := c.call(ctx, r, q); err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
 // PauseQueue stops dispatching jobs of a queue; what runs goes on. The reason is
 // kept and may be empty. The queue need not exist yet.
 func (c *Client) PauseQueue(ctx context.Context, name, reason string) error {

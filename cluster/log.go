@@ -51,6 +51,15 @@ func openLog(dir string) (*raftboltdb.BoltStore, error) {
 	return db, nil
 }
 
+// logFileBytes is the size of the log's file in dir; zero when there is none.
+func logFileBytes(dir string) int64 {
+	info, err := os.Stat(filepath.Join(dir, logFile))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
 func openBolt(path string) (*raftboltdb.BoltStore, error) {
 	if err := findDamage(path); err != nil {
 		return nil, err

@@ -114,6 +114,10 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 				Help: "Commands that wait for the proposer.",
 			}, func() float64 { return float64(n.proposer.queued()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "orrery_cluster_log_file_bytes",
+				Help: "Size of the file with the log. It never shrinks: what is cut is used again.",
+			}, func() float64 { return float64(logFileBytes(n.cfg.Dir)) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "orrery_cluster_is_leader",
 				Help: "1 while this node leads.",
 			}, func() float64 {

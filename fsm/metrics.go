@@ -46,6 +46,7 @@ func newMetrics(m *Machine, r prometheus.Registerer) *metrics {
 		gauge("orrery_fsm_flushed_index", "Log index up to which SQLite has everything.", func() float64 { return float64(m.flushed.Load()) }),
 		gauge("orrery_fsm_feed_bytes", "Size of the stored event feed.", func() float64 { return float64(m.feedSize.Load()) }),
 		gauge("orrery_fsm_database_bytes", "Size of the database with its write-ahead log.", func() float64 { return float64(m.Stats().DatabaseBytes) }),
+		gauge("orrery_fsm_wal_bytes", "Size of the write-ahead log of the database alone.", func() float64 { return float64(m.walBytes()) }),
 		sum("orrery_fsm_job_cache_hits_total", "Jobs read from memory.", func() float64 { hits, _ := m.cacheCounts(); return float64(hits) }),
 		sum("orrery_fsm_job_cache_misses_total", "Jobs read from SQLite.", func() float64 { _, misses := m.cacheCounts(); return float64(misses) }),
 	}

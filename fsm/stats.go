@@ -51,6 +51,18 @@ func (m *Machine) Stats() Stats {
 	return s
 }
 
+// walBytes is what the write-ahead log of the database takes on disk; zero when there
+// is none.
+func (m *Machine) walBytes() int64 {
+	m.gate.RLock()
+	defer m.gate.RUnlock()
+	info, err := os.Stat(m.dir.path() + "-wal")
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
 // databaseBytes is what the database takes on disk. It looks at the files without
 // opening them: a second open and close would drop SQLite's locks. The caller holds
 // the gate.

@@ -4,7 +4,8 @@
 # each step and how long it took; ends at the first red one.
 #
 #   scripts/check.sh                all of it
-#   scripts/check.sh --fast         without the race detector, fuzzing, demo, cluster, chaos
+#   scripts/check.sh --fast         without the race detector, fuzzing, demo, cluster, chaos,
+#                                   bench
 #   scripts/check.sh --skip-tests   without the plain tests (they ran already)
 #
 # ORRERY_FUZZ_TIME (5s) is how long each fuzz test runs.
@@ -19,7 +20,7 @@ for arg in "$@"; do
 	--fast) fast=true ;;
 	--skip-tests) skip_tests=true ;;
 	-h | --help)
-		sed -n '3,10s/^# \{0,1\}//p' scripts/check.sh
+		sed -n '3,11s/^# \{0,1\}//p' scripts/check.sh
 		exit 0
 		;;
 	*)
@@ -167,6 +168,14 @@ demo() { timeout -k 10 300 go run . demo --exit; }
 # cluster starts three nodes, kills the leader, and compares them.
 cluster() { timeout -k 10 300 scripts/cluster.sh --check --base-port 27700; }
 
+# figures tests what computes the medians, and bench measures a little of everything.
+figures() {
+	go vet -modfile=tools.mod scripts/perf/*.go
+	go test -modfile=tools.mod scripts/perf/*.go
+}
+
+bench() { timeout -k 10 300 scripts/bench.sh --quick; }
+
 step "gofumpt" format
 step "go vet" go vet ./...
 step "staticcheck" tool staticcheck ./...
@@ -175,6 +184,7 @@ step "go fix" fix
 step "go mod tidy" tidy
 step "generated code" generated
 step "static binary" static
+step "figures" figures
 $skip_tests || step "tests" tests
 if ! $fast; then
 	step "tests with the race detector" race
@@ -182,5 +192,6 @@ if ! $fast; then
 	step "demo" demo
 	step "cluster" cluster
 	step "chaos" scripts/chaos.sh --quick
+	step "bench" bench
 fi
 printf '\nall green (%ds)\n' "$SECONDS"

@@ -58,6 +58,13 @@ func checkReasons(doc string, mod, tools modFile) []string {
 		known = append(known, r.Path)
 		want(r.Path, "tool of tools.mod")
 	}
+	// Everything that tools need is indirect; what is not, a script imports.
+	for _, r := range tools.Require {
+		if !r.Indirect {
+			known = append(known, r.Path)
+			want(r.Path, "requirement of tools.mod")
+		}
+	}
 	for _, path := range have {
 		if !slices.Contains(known, path) {
 			bad = append(bad, fmt.Sprintf("docs/dependencies.md: nothing in go.mod or tools.mod is called %s; delete its line", path))
@@ -103,17 +110,21 @@ func TestEveryDependencyHasItsReason_canFail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal([]byte(`{"Tool": [{"Path":"example.org/cmd/tool"}]}`), &tools); err != nil {
+	if err := json.Unmarshal([]byte(`{
+		"Tool": [{"Path":"example.org/cmd/tool"}],
+		"Require": [{"Path":"example.org/script"},{"Path":"example.org/cmd","Indirect":true}]
+	}`), &tools); err != nil {
 		t.Fatal(err)
 	}
-	const full = "| `example.org/used` | our own | better |\n| `example.org/below` | the newer | it builds |\n| `example.org/cmd/tool` | eyes | tireless |\n"
+	const full = "| `example.org/used` | our own | better |\n| `example.org/below` | the newer | it builds |\n| `example.org/cmd/tool` | eyes | tireless |\n" +
+		"| `example.org/script` | pencils | draws |\n"
 	tests := []struct {
 		name string
 		doc  string
 		want int
 	}{
 		{"complete", full, 0},
-		{"empty", "", 3},
+		{"empty", "", 4},
 		{"a line without a reason", "| `example.org/used` | our own |  |\n" + full[len("| `example.org/used` | our own | better |\n"):], 1},
 		{"a line without a dependency", full + "| `example.org/gone` | our own | better |\n", 1},
 	}

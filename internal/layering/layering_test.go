@@ -29,6 +29,7 @@ const (
 var layers = [][]string{
 	{"."},
 	{"cli"},
+	{"internal/bench"},
 	{"server"},
 	{"httpapi"},
 	{"httpapi/dashboard"},
@@ -57,7 +58,7 @@ var sdks = map[string][]string{
 }
 
 // sdkUsers are the layers that may import an SDK.
-var sdkUsers = []string{"cli", "server"}
+var sdkUsers = []string{"cli", "internal/bench", "server"}
 
 // helpers are leaves: they import nothing of ours, and everything may import
 // them but the packages in pure.
