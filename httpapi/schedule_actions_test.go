@@ -150,7 +150,7 @@ func TestBackfill(t *testing.T) {
 		})
 	}
 	list := b.get("/v1/schedules/s/ticks?limit=1&consistency=linearizable").want(200).ticks()
-	if x := list.Ticks[0]; x.Action != job.TickBackfilled || x.Planned != at(5) || x.Reason != "again" || x.Late != 0 {
+	if x := list.Ticks[0]; x.Action != job.TickBackfilled || x.Planned != at(4) || x.Through != at(5) || x.Count != 2 || x.Job == 0 || x.Reason != "again" || x.Late != 0 {
 		t.Errorf("%+v", x)
 	}
 	t.Run("repeated, it happens once", func(t *testing.T) {

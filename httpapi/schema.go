@@ -324,7 +324,7 @@ func fieldDocs() map[string]map[string]string {
 			"at":         "When it was recorded.",
 			"action":     "What became of them: fired in time; caught_up, which is fired late; missed, too late for the catch-up policy; skipped or queued by the overlap policy (when a queued one fires, a second entry says so); paused; changed, due when the schedule got other times; manual and backfilled, made by hand.",
 			"reason":     "Why, in a sentence.",
-			"job":        "The job that was made.",
+			"job":        "The job that was made; of several that were backfilled, the first one.",
 		},
 		"Server": {
 			"id":      "The node's id, the same for ever.",
