@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,26 +20,21 @@ func faulty(err error, expressions, exclude []string) error {
 	if !ok {
 		return err
 	}
-	text, shown := "", 0
+	var fields, places []string
 	for _, f := range e.Errors {
 		line := placed(f.Pointer, expressions, exclude)
 		if f.Position == 0 || line == "" {
+			fields = append(fields, strings.TrimLeft(f.Pointer, "/")+": "+f.Detail)
 			continue
 		}
-		shown++
 		_, what, _ := strings.Cut(f.Detail, ": ")
-		text += "\n  " + printable(line) + "\n  " + strings.Repeat(" ", f.Position-1) + "^ " + what
+		places = append(places, printable(line), strings.Repeat(" ", f.Position-1)+"^ "+what)
 	}
-	if shown == 0 {
+	if len(places) == 0 {
 		return err
 	}
-	head := "it is not clear when it fires:"
-	for _, f := range e.Errors {
-		if f.Position == 0 {
-			head += "\n  " + strings.TrimLeft(f.Pointer, "/") + ": " + f.Detail
-		}
-	}
-	return failuref("nothing was changed; docs/schedules.md has the language, and --dry-run shows what an expression does", "%s%s", head, text)
+	all := slices.Concat([]string{"it is not clear when it fires:"}, fields, places)
+	return failuref("nothing was changed; docs/schedules.md has the language, and --dry-run shows what an expression does", "%s", strings.Join(all, "\n  "))
 }
 
 // placed is the text of a list that a pointer means, "" for none.

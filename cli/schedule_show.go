@@ -127,16 +127,16 @@ func catchUpText(c job.CatchUp) string {
 }
 
 func countsText(c job.TickCounts) string {
-	text := fmt.Sprintf("%d fired", c.Fired)
+	parts := []string{fmt.Sprintf("%d fired", c.Fired)}
 	for _, x := range []struct {
 		n    int64
 		what string
 	}{{c.Missed, "missed"}, {c.Skipped, "skipped"}, {c.Paused, "paused"}} {
 		if x.n > 0 {
-			text += fmt.Sprintf(", %d %s", x.n, x.what)
+			parts = append(parts, fmt.Sprintf("%d %s", x.n, x.what))
 		}
 	}
-	return text
+	return strings.Join(parts, ", ")
 }
 
 func openText(s *client.Schedule) string {

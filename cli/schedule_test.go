@@ -27,13 +27,18 @@ func TestScheduleCreate(t *testing.T) {
 	}{
 		{"a command", []string{"s", "@daily", "--", "ls", "-l"}, `PUT /v1/schedules/s {"expressions":["@daily"],"template":{"type":"exec","payload":{"argv":["ls","-l"]}}}`},
 		{"a command of another type", []string{"s", "--every", "90s", "--type", "run", "--", "ls"}, `PUT /v1/schedules/s {"expressions":["@every 90s"],"template":{"type":"run","payload":{"argv":["ls"]}}}`},
-		{"expressions of all kinds", []string{"a/b", "0 3 * * *", "0 4 * * *", "--every", "1h", "--at", "2027-01-01T09:00", "--type", "x"},
-			`PUT /v1/schedules/a%2Fb {"expressions":["0 3 * * *","0 4 * * *","@every 1h","@at 2027-01-01T09:00"],"template":{"type":"x"}}`},
-		{"every flag", strings.Fields("s @daily --type x --timezone UTC --start 2027-01-01T00:00:00Z --end 2027-01-02T00:00:00Z --exclude 12-24 --exclude sat,sun --jitter 1m --catch-up all --catch-up-window 2h " +
-			"--catch-up-max 5 --overlap skip --description d --payload {\"a\":1.0} --queue q --priority 0 --delay 1s --max-attempts 2 --timeout 3s --expires-in 4s --lease 5s --retention 6s --tag a,b --meta k=v --correlation-id c"),
+		{
+			"expressions of all kinds",
+			[]string{"a/b", "0 3 * * *", "0 4 * * *", "--every", "1h", "--at", "2027-01-01T09:00", "--type", "x"},
+			`PUT /v1/schedules/a%2Fb {"expressions":["0 3 * * *","0 4 * * *","@every 1h","@at 2027-01-01T09:00"],"template":{"type":"x"}}`,
+		},
+		{
+			"every flag", strings.Fields("s @daily --type x --timezone UTC --start 2027-01-01T00:00:00Z --end 2027-01-02T00:00:00Z --exclude 12-24 --exclude sat,sun --jitter 1m --catch-up all --catch-up-window 2h " +
+				"--catch-up-max 5 --overlap skip --description d --payload {\"a\":1.0} --queue q --priority 0 --delay 1s --max-attempts 2 --timeout 3s --expires-in 4s --lease 5s --retention 6s --tag a,b --meta k=v --correlation-id c"),
 			`PUT /v1/schedules/s {"description":"d","expressions":["@daily"],"timezone":"UTC","start":"2027-01-01T00:00:00.000Z","end":"2027-01-02T00:00:00.000Z","exclude":["12-24","sat,sun"],"jitter":"1m",` +
 				`"catch_up":{"policy":"all","window":"2h","max":5},"overlap":"skip","template":{"type":"x","queue":"q","payload":{"a":1.0},"priority":0,"delay":"1s","max_attempts":2,"timeout":"3s","expires_in":"4s","lease":"5s",` +
-				`"tags":["a","b"],"metadata":{"k":"v"},"correlation_id":"c","retention":"6s"}}`},
+				`"tags":["a","b"],"metadata":{"k":"v"},"correlation_id":"c","retention":"6s"}}`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

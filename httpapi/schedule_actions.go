@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/orrery-io/orrery/command"
-	"github.com/orrery-io/orrery/cron"
 	"github.com/orrery-io/orrery/job"
 )
 
@@ -16,39 +15,6 @@ type Pause struct {
 	Reason string       `json:"reason,omitempty" doc:"Why, in a sentence." maxLength:"500"`
 	Until  momentText   `json:"until,omitzero" doc:"When it goes on by itself; without it, and without for, never."`
 	For    durationText `json:"for,omitzero" doc:"For how long from now, instead of until."`
-}
-
-// Backfill is the body of POST …/backfill.
-type Backfill struct {
-	From   momentText `json:"from" doc:"The first planned time that counts."`
-	To     momentText `json:"to,omitzero" doc:"Up to here, itself not included; now by default, and not later."`
-	Reason string     `json:"reason,omitempty" doc:"Why, in a sentence." maxLength:"500"`
-	DryRun bool       `json:"dry_run,omitempty" doc:"Only count."`
-}
-
-// BackfillAnswer says what a backfill did.
-type BackfillAnswer struct {
-	Count  int      `json:"count" doc:"How many planned times there are in the range."`
-	First  job.Time `json:"first,omitempty,omitzero" doc:"The first of them."`
-	Last   job.Time `json:"last,omitempty,omitzero" doc:"The last of them."`
-	Jobs   []job.ID `json:"jobs" doc:"The jobs that were made, in the order of the planned times."`
-	DryRun bool     `json:"dry_run,omitempty" doc:"Nothing was made."`
-}
-
-// Preview is the body of POST /v1/schedules/preview.
-type Preview struct {
-	ScheduleBody
-	Name string     `json:"name,omitempty" doc:"What it will be called: hashed expressions and jitter depend on it." maxLength:"200"`
-	N    int        `json:"n,omitempty" doc:"How many planned times at most." minimum:"1" maximum:"1000" default:"10"`
-	From momentText `json:"from,omitzero" doc:"Begin at this time instead of now."`
-}
-
-// PreviewAnswer says what a schedule would do.
-type PreviewAnswer struct {
-	Summary  string        `json:"summary" doc:"When it would fire, in plain words."`
-	Plain    []string      `json:"plain" doc:"The expressions with numbers for names, and in place of H what it stands for."`
-	Warnings []string      `json:"warnings" doc:"What you should know before you rely on it."`
-	Next     []PlannedTime `json:"next" doc:"In order. Fewer than were asked for means that there are no more."`
 }
 
 func (a *API) scheduleActionRoutes() []route {
@@ -194,7 +160,7 @@ func (a *API) resumeSchedule(w *response, r *http.Request, _ *query) error {
 }
 
 func (a *API) setPaused(w *response, r *http.Request, c *command.PauseSchedule) error {
-	name, _, err := a.change(w, r, func(name string, rev uint64) command.Command {
+	name, err := a.change(w, r, func(name string, rev uint64) command.Command {
 		c.Name, c.Rev = name, rev
 		return c
 	})
@@ -202,190 +168,4 @@ func (a *API) setPaused(w *response, r *http.Request, c *command.PauseSchedule) 
 		return err
 	}
 	return a.replySchedule(w, http.StatusOK, name)
-}
-
-// previewFields are those of a preview that a schedule has not.
-func previewFields() []string { return []string{"name", "n", "from"} }
-
-func (a *API) previewSchedule(w *response, r *http.Request, _ *query) error {
-	if _, err := contentType(r, typeJSON); err != nil {
-		return err
-	}
-	b, err := a.read(w, r, maxSubmission)
-	if err != nil {
-		return err
-	}
-	defer a.buffers.put(b)
-	if f := checkJSON("the body", b.Bytes()); f != nil {
-		return f
-	}
-	p, err := decodePreview(b.Bytes())
-	if err != nil {
-		return err
-	}
-	now := job.At(time.Now())
-	anchor := now - now%job.Time(job.Second)
-	if row, err := a.machine.Schedule(p.name); err == nil {
-		anchor = row.Anchor // what PUT would keep
-	}
-	rule, err := ruleOf(&job.Schedule{Name: p.name, Anchor: anchor, ScheduleSpec: *p.spec})
-	if err != nil {
-		return err
-	}
-	after := now
-	if p.from != 0 {
-		after = p.from - 1 // a tick at this very time counts
-	}
-	ans := PreviewAnswer{Summary: rule.Describe(), Plain: rule.Expressions(), Warnings: a.warnings(rule, p.spec, now)}
-	if ans.Warnings == nil {
-		ans.Warnings = []string{}
-	}
-	ans.Next = planned(rule, p.name, p.spec, after.Time(), p.n)
-	return a.reply(w, http.StatusOK, &ans)
-}
-
-// preview is a decoded body.
-type preview struct {
-	spec *job.ScheduleSpec
-	name string
-	n    int
-	from job.Time
-}
-
-func decodePreview(raw []byte) (*preview, error) {
-	p := &preview{n: 10}
-	var err error
-	p.spec, err = decodeScheduleWith(raw, previewFields(), func(d *decoder, at path, value []byte) {
-		switch at.name {
-		case "name":
-			p.name = d.text(at, value)
-			if detail := job.CheckName(p.name); detail != "" && value[0] == '"' {
-				d.fail("invalid_value", at, "%s", detail)
-			}
-		case "n":
-			p.n = int(d.number(at, value, 1, maxNext))
-		case "from":
-			p.from = d.moment(at, value)
-		}
-	})
-	return p, err
-}
-
-const (
-	// maxBackfillBytes bounds the payloads that one backfill copies.
-	maxBackfillBytes = 64 << 20
-	// maxTicksCounted is how far the ticks of a range that is too long are counted.
-	maxTicksCounted = 1_000_000
-)
-
-func (a *API) backfill(w *response, r *http.Request, _ *query) error {
-	name, err := pathName(r, "name", "a schedule")
-	if err != nil {
-		return err
-	}
-	request, err := requestID(r)
-	if err != nil {
-		return err
-	}
-	b, err := a.readBackfill(w, r)
-	if err != nil {
-		return err
-	}
-	// The times are those of the definition that everybody knows of.
-	if err := a.caughtUp(r.Context()); err != nil {
-		return err
-	}
-	row, err := a.machine.Schedule(name)
-	if err != nil {
-		return unknownSchedule(name, err)
-	}
-	rule, err := ruleOf(row)
-	if err != nil {
-		return err
-	}
-	most := job.MaxBackfill
-	if size := len(row.Template.Payload) + len(row.Template.PayloadBytes); size > 0 {
-		most = min(most, max(1, maxBackfillBytes/size))
-	}
-	times, err := plannedBetween(rule, b.from, b.to, most)
-	if err != nil {
-		return err
-	}
-	ans := BackfillAnswer{Count: len(times), Jobs: []job.ID{}, DryRun: b.dryRun}
-	if len(times) > 0 {
-		ans.First, ans.Last = times[0], times[len(times)-1]
-	}
-	if !b.dryRun && len(times) > 0 {
-		res, err := a.proposeSchedule(r.Context(), w, request, &command.RunSchedule{Schedule: name, Times: times, Reason: b.reason})
-		if err != nil {
-			return unknownSchedule(name, err)
-		}
-		ans.Jobs = res.Jobs
-	}
-	return a.reply(w, http.StatusOK, &ans)
-}
-
-// backfillRange is a decoded body.
-type backfillRange struct {
-	from, to job.Time
-	reason   string
-	dryRun   bool
-}
-
-func (a *API) readBackfill(w *response, r *http.Request) (*backfillRange, error) {
-	now := job.At(time.Now())
-	b := &backfillRange{to: now}
-	names := []string{"from", "to", "reason", "dry_run"}
-	err := a.object(w, r, maxSmall, false, names, func(d *decoder, p path, name string, value []byte) {
-		switch name {
-		case "from":
-			b.from = d.moment(p, value)
-		case "to":
-			if b.to = d.moment(p, value); b.to > now {
-				d.fail("invalid_value", p, "is in the future; what is planned then fires by itself")
-			}
-		case "reason":
-			b.reason = d.reason(p, value)
-		case "dry_run":
-			b.dryRun = d.boolean(p, value)
-		}
-	})
-	switch {
-	case err != nil:
-		return nil, err
-	case b.from == 0:
-		return nil, invalidFields("missing_field", []job.FieldError{{Pointer: "/from", Detail: "is required: the first planned time that counts"}})
-	case b.from >= b.to:
-		return nil, invalidFields("invalid_value", []job.FieldError{{Pointer: "/from", Detail: "must be before to, which is " + b.to.String()}})
-	}
-	return b, nil
-}
-
-// plannedBetween returns the planned times from one moment up to another, itself not
-// included. More than most of them are refused.
-func plannedBetween(rule *cron.Rule, from, to job.Time, most int) ([]job.Time, error) {
-	var times []job.Time
-	n := 0
-	var over job.Time // the first one too many
-	for t := next(rule, from-1); t != 0 && t < to && n <= maxTicksCounted; t = next(rule, t) {
-		switch {
-		case n < most:
-			times = append(times, t)
-		case n == most:
-			over = t
-		}
-		n++
-	}
-	if over == 0 {
-		return times, nil
-	}
-	count := strconv.Itoa(n)
-	if n > maxTicksCounted {
-		count = "more than " + strconv.Itoa(maxTicksCounted)
-	}
-	return nil, &fault{
-		public: job.Errorf(job.Invalid, "too_many_ticks", "there are %s planned times in this range; one backfill makes at most %d jobs of this schedule", count, most).
-			WithHint("divide the range: with \"to\": %q it has %d, and the next one begins there", over, most),
-		status: http.StatusUnprocessableEntity,
-	}
 }

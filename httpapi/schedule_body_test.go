@@ -13,8 +13,7 @@ import (
 
 // fieldNames are the names that a type has in JSON.
 func fieldNames(t reflect.Type) (names []string) {
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case f.Anonymous && name == "":

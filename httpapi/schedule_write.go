@@ -144,35 +144,35 @@ func (a *API) meant(ctx context.Context, name string, when condition) (*job.Sche
 }
 
 // change proposes a command about a schedule that is there, for the revision that the
-// request names.
-func (a *API) change(w *response, r *http.Request, make func(name string, rev uint64) command.Command) (string, command.Result, error) {
+// request names, and returns the schedule's name.
+func (a *API) change(w *response, r *http.Request, make func(name string, rev uint64) command.Command) (string, error) {
 	name, err := pathName(r, "name", "a schedule")
 	if err != nil {
-		return "", command.Result{}, err
+		return "", err
 	}
 	request, err := requestID(r)
 	if err != nil {
-		return name, command.Result{}, err
+		return "", err
 	}
 	when, err := readCondition(r)
 	if err != nil {
-		return name, command.Result{}, err
+		return "", err
 	}
 	if when.absent {
-		return name, command.Result{}, headerInvalid("If-None-Match", "makes no sense here")
+		return "", headerInvalid("If-None-Match", "makes no sense here")
 	}
 	res, err := a.proposeSchedule(r.Context(), w, request, make(name, when.rev))
-	if isConflict(err) {
-		if err := a.machine.WaitApplied(r.Context(), res.Index); err != nil {
-			return name, res, err
-		}
-		row, err := a.machine.Schedule(name)
-		if err != nil {
-			return name, res, unknownSchedule(name, err)
-		}
-		return name, res, when.broken(name, row)
+	if !isConflict(err) {
+		return name, unknownSchedule(name, err)
 	}
-	return name, res, unknownSchedule(name, err)
+	if err := a.machine.WaitApplied(r.Context(), res.Index); err != nil {
+		return "", err
+	}
+	row, err := a.machine.Schedule(name)
+	if err != nil {
+		return "", unknownSchedule(name, err)
+	}
+	return "", when.broken(name, row)
 }
 
 func (a *API) deleteSchedule(w *response, r *http.Request, _ *query) error {
@@ -180,7 +180,7 @@ func (a *API) deleteSchedule(w *response, r *http.Request, _ *query) error {
 	if err != nil {
 		return err
 	}
-	_, _, err = a.change(w, r, func(name string, rev uint64) command.Command {
+	_, err = a.change(w, r, func(name string, rev uint64) command.Command {
 		return &command.DeleteSchedule{Name: name, Rev: rev}
 	})
 	if err != nil {

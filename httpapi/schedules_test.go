@@ -281,7 +281,8 @@ func TestPutSchedule_says_everything_that_is_wrong(t *testing.T) {
 		}},
 		{"mistakes of all sorts", `{"expresions":"@daily","expressions":"0 25 * * *","jitter":5,"overlap":"never","catch_up":{"max":0},"template":{"typ":"a"}}`, "invalid_request", []job.FieldError{
 			field("/expresions", `did you mean "expressions"?`), field("/jitter", "must be a duration"), field("/overlap", "is not one of the overlap policies"),
-			field("/catch_up/max", "is 0"), field("/template/typ", `did you mean "type"?`), {Pointer: "/expressions/0", Position: 3, Detail: "at position 3"},
+			field("/catch_up/max", "is 0"), field("/template/typ", `did you mean "type"?`),
+			{Pointer: "/expressions/0", Position: 3, Detail: "at position 3"},
 		}},
 		{"what a template cannot have", `{"expressions":"@daily","template":{"type":"a b","run_at":"2027-01-01T00:00:00Z","start_by":"2027-01-02T00:00:00Z","idempotency_key":"k"}}`, "invalid_value", []job.FieldError{
 			field("/template/type", "has the character"), field("/template/run_at", "the schedule says when"), field("/template/start_by", "give expires_in"), field("/template/idempotency_key", "would make all ticks one job"),
