@@ -1,6 +1,6 @@
 // Package client speaks with the nodes of Orrery over HTTP: it submits jobs,
-// waits for them, lists and changes them, reads their logs, and follows the feed
-// of everything that happens.
+// waits for them, lists and changes them, reads their logs, has schedules make
+// them, and follows the feed of everything that happens.
 //
 //	c, err := client.New(client.Config{Addr: "http://127.0.0.1:7700"})
 //	j, err := c.SubmitAndWait(ctx, client.Submission{

@@ -71,7 +71,7 @@ func (a *API) scheduleActionRoutes() []route {
 			body:     typeOf[Backfill](),
 			answers:  []answer{{status: http.StatusOK, doc: "How many, and which jobs.", body: typeOf[BackfillAnswer]()}},
 			refusals: []int{http.StatusNotFound, http.StatusUnprocessableEntity},
-			curl:     `$ORRERY/v1/schedules/nightly/backfill --json '{"from":"2027-01-01T00:00:00Z","to":"2027-01-08T00:00:00Z","dry_run":true}'`,
+			curl:     `$ORRERY/v1/schedules/nightly/backfill --json '{"from":"2026-01-01T00:00:00Z","to":"2026-01-08T00:00:00Z","dry_run":true}'`,
 			handle:   a.backfill,
 		},
 	}
