@@ -43,6 +43,10 @@ type RawJob struct {
 	Tags          []string
 	CorrelationID string
 	Traceparent   string
+	// Schedule is the name of the schedule that made the job, "" for none. Tick is the
+	// planned time that the job stands for; zero for a job made by hand.
+	Schedule string
+	Tick     time.Time
 
 	attempt *attempt
 }
@@ -54,6 +58,7 @@ func newRawJob(d *wire.Dispatch, at *attempt) RawJob {
 		Payload: d.Payload, PayloadBytes: d.PayloadBytes,
 		CreatedAt: job.Time(d.CreatedAt).Time(), Timeout: milliseconds(d.Timeout),
 		Metadata: d.Metadata, Tags: d.Tags, CorrelationID: d.CorrelationID, Traceparent: d.Traceparent,
+		Schedule: d.Schedule, Tick: job.Time(d.Tick).Time(),
 		attempt: at,
 	}
 }

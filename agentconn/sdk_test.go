@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/orrery-io/orrery/agent"
 	"github.com/orrery-io/orrery/job"
@@ -30,7 +31,7 @@ func TestGoSDK(t *testing.T) {
 		agent.Handle(a, "greet", func(_ context.Context, j *agent.Job[in]) (string, error) {
 			j.Logf("greeting %s", j.Args.Name)
 			j.Progress(100, "done")
-			return "hello " + j.Args.Name, nil
+			return "hello " + j.Args.Name + " at " + j.Tick.Format(time.RFC3339) + " by " + j.Schedule, nil
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
@@ -43,6 +44,7 @@ func TestGoSDK(t *testing.T) {
 		welcome := wire.Message{Welcome: &wire.Welcome{Lease: 15000, Margin: 3000, Heartbeat: 5000}}
 		b.to(up, welcome, wire.Message{Dispatch: &wire.Dispatch{
 			Job: 7, Fence: 9, Type: "greet", Queue: "default", Attempt: 1, MaxAttempts: 1, Payload: job.JSON(`{"Name":"you"}`),
+			Schedule: "nightly", Tick: 1798761600000,
 		}})
 		// until returns the message that is awaited, and the kinds that came before it.
 		until := func(is func(wire.Message) bool) (wire.Message, map[string]bool) {
@@ -58,7 +60,7 @@ func TestGoSDK(t *testing.T) {
 		}
 		isResult := func(m wire.Message) bool { return m.Result != nil }
 		m, before := until(isResult)
-		equal(t, "result", m.Result, &wire.Result{Job: 7, Fence: 9, Outcome: "completed", Result: job.JSON(`"hello you"`)})
+		equal(t, "result", m.Result, &wire.Result{Job: 7, Fence: 9, Outcome: "completed", Result: job.JSON(`"hello you at 2027-01-01T00:00:00Z by nightly"`)})
 		if !before["ack"] || !before["log"] || !before["progress"] || before["start"] {
 			t.Errorf("before the result came %v", before)
 		}

@@ -60,6 +60,8 @@ goes on behind one, without a gap and without a repetition.`,
 	flags.StringSliceVar(&jobs, "job", nil, "only of the jobs with these `ids`")
 	flags.StringSliceVar(&opts.JobTypes, "job-type", nil, "only of jobs of these `types`")
 	flags.StringSliceVar(&opts.Queues, "queue", nil, "only of jobs in these `queues`")
+	flags.StringSliceVar(&opts.Schedules, "schedule", nil, "only of these `schedules`")
+	_ = cmd.RegisterFlagCompletionFunc("schedule", a.scheduleArg(-1))
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(job.EventTypes(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -112,6 +114,9 @@ func eventText(e job.Event) string {
 			text += " "
 		}
 		text += fmt.Sprintf(format, v)
+	}
+	if e.Schedule != "" {
+		add("schedule %v", e.Schedule)
 	}
 	if e.Job != 0 {
 		add("job %v", e.Job)

@@ -86,6 +86,8 @@ func clientHint(e *client.Error) string {
 		return "`orrery agents` lists those that there are"
 	case job.ErrQueueNotFound.Code:
 		return "a queue exists from the first job in it; `orrery queue ls` lists those that there are"
+	case job.ErrScheduleNotFound.Code:
+		return "`orrery schedule ls` lists those that there are"
 	case "wrong_state":
 		return "`orrery job show` says where it stands"
 	case "events_trimmed":

@@ -34,6 +34,8 @@ func newJobLs(a *app) *cobra.Command {
 	}
 	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(states, cobra.ShellCompDirectiveNoFileComp))
 	filterFlags(cmd, &opts.Filter)
+	flags.StringSliceVar(&opts.Schedules, "schedule", nil, "only those that these `schedules` made")
+	_ = cmd.RegisterFlagCompletionFunc("schedule", a.scheduleArg(-1))
 	flags.StringSliceVar(&opts.Agents, "agent", nil, "only those of these `agents`")
 	flags.StringVar(&opts.Text, "text", "", "only those that contain this `text`")
 	flags.StringVar(&opts.CorrelationID, "correlation-id", "", "only those that belong to this `id`")

@@ -67,6 +67,7 @@ func (a *app) showJob(j *job.Job, now time.Time) error {
 		"queue", j.Queue,
 		"state", stateNote(j),
 		"note", note(j, now),
+		"schedule", scheduleText(j),
 		"priority", j.Priority,
 		"attempts", attemptsText(j),
 		"created", moment(j.CreatedAt, now),
@@ -121,6 +122,17 @@ func payloadText(j *job.Job) string {
 		return fmt.Sprintf("(%d bytes; --json has them in base64)", len(j.PayloadBytes))
 	}
 	return pretty(j.Payload)
+}
+
+// scheduleText says which schedule made the job, and for which planned time.
+func scheduleText(j *job.Job) string {
+	switch {
+	case j.Schedule == "":
+		return ""
+	case j.Tick == 0:
+		return j.Schedule + ", by hand"
+	}
+	return j.Schedule + ", for " + j.Tick.String()
 }
 
 func stateNote(j *job.Job) string {

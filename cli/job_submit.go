@@ -2,9 +2,7 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/orrery-io/orrery/client"
 	"github.com/orrery-io/orrery/job"
@@ -13,11 +11,10 @@ import (
 
 // submitFlags are those of `job submit` that are no field of a submission.
 type submitFlags struct {
-	payload  string
-	priority int
-	wait     bool
-	follow   bool
-	quiet    bool
+	jobFlags
+	wait   bool
+	follow bool
+	quiet  bool
 }
 
 func newJobSubmit(a *app) *cobra.Command {
@@ -46,71 +43,20 @@ the exec handler of "orrery agent --exec" runs.`,
 			if s.Delay != 0 && s.RunAt != 0 {
 				return usagef("give --delay or --run-at, not both")
 			}
-			if cmd.Flags().Changed("priority") {
-				s.Priority = &f.priority
-			}
-			if err := a.payload(cmd, &s, f.payload, args); err != nil {
+			if err := f.fill(a, cmd, &s, args); err != nil {
 				return err
 			}
 			return a.submit(cmd.Context(), s, f)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.payload, "payload", "", "the payload as `JSON`, @FILE, or - for stdin")
-	flags.StringVar(&s.Queue, "queue", "", "`queue` to wait in (default \"default\")")
-	flags.IntVar(&f.priority, "priority", job.DefaultPriority, "0 to 9, higher first")
-	flags.Var(durationFlag{&s.Delay}, "delay", "run it only after this `duration`")
+	f.declare(cmd, &s)
 	flags.Var(timeFlag{&s.RunAt, false}, "run-at", "run it only at this `time`")
-	flags.IntVar(&s.MaxAttempts, "max-attempts", 0, "how often it may fail (default 5)")
-	flags.Var(durationFlag{&s.Timeout}, "timeout", "`duration` that one attempt may take")
-	flags.Var(durationFlag{&s.ExpiresIn}, "expires-in", "give up when it was not started within this `duration`")
-	flags.Var(durationFlag{&s.Lease}, "lease", "`duration` that its agent may be silent")
-	flags.Var(durationFlag{&s.Retention}, "retention", "`duration` to keep it after its end")
-	flags.StringSliceVar(&s.Tags, "tag", nil, "`tags` to find it by")
-	flags.Var(pairsFlag{&s.Metadata}, "meta", "metadata, `key=value`; may be repeated")
-	flags.StringVar(&s.CorrelationID, "correlation-id", "", "`id` of what it belongs to")
 	flags.StringVar(&s.IdempotencyKey, "key", "", "idempotency `key`: a second submission with it returns the first job")
 	flags.BoolVar(&f.wait, "wait", false, "wait for its end; exit code 3 when that is a bad one")
 	flags.BoolVar(&f.follow, "follow", false, "show its log while waiting for its end")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print only its id")
 	return cmd
-}
-
-// payload fills in what the job is to work on.
-func (a *app) payload(cmd *cobra.Command, s *client.Submission, text string, args []string) error {
-	dash := cmd.ArgsLenAtDash()
-	if dash >= 0 {
-		switch {
-		case cmd.Flags().Changed("payload"):
-			return usagef("give --payload or a command after --, not both")
-		case len(args) == dash:
-			return usagef("a command is missing after --")
-		}
-		s.Payload = map[string][]string{"argv": args[dash:]}
-		return nil
-	}
-	if !cmd.Flags().Changed("payload") {
-		return nil
-	}
-	b, err := a.readInput(text, job.MaxPayload)
-	if err != nil {
-		return err
-	}
-	if err := checkJSON(b); err != nil {
-		e := usagef("the payload is not JSON: %s", err)
-		e.hint = `quote it for the shell: --payload '{"name":"Ada"}', and text: --payload '"text"'`
-		return e
-	}
-	s.Payload = json.RawMessage(b)
-	return nil
-}
-
-func checkJSON(b []byte) error {
-	if strings.TrimSpace(string(b)) == "" {
-		return fmt.Errorf("it is empty")
-	}
-	var v json.RawMessage
-	return json.Unmarshal(b, &v)
 }
 
 // submit submits, and shows as much of the rest as was asked for.
@@ -127,6 +73,11 @@ func (a *app) submit(ctx context.Context, s client.Submission, f submitFlags) er
 	} else if j, err = c.Submit(ctx, s); err != nil {
 		return err
 	}
+	return a.submitted(ctx, c, j, f)
+}
+
+// submitted shows a job that was recorded, and as much of the rest as was asked for.
+func (a *app) submitted(ctx context.Context, c *client.Client, j *job.Job, f submitFlags) (err error) {
 	if !a.json && !f.quiet && (f.follow || !f.wait) {
 		a.printf("job %d %s: %s in queue %s%s\n", j.ID, j.State, j.Type, j.Queue, whenReady(j))
 	}
@@ -134,6 +85,8 @@ func (a *app) submit(ctx context.Context, s client.Submission, f submitFlags) er
 		if err := a.followLog(ctx, c, j.ID); err != nil {
 			return a.unfinished(ctx, j, err)
 		}
+	}
+	if (f.follow || f.wait) && !j.State.Terminal() {
 		if j, err = c.Wait(ctx, j.ID); err != nil {
 			return a.unfinished(ctx, j, err)
 		}

@@ -63,7 +63,7 @@ Exit codes:
 		c.GroupID = "run"
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{newJob(a), newQueue(a), newAgents(a), newDead(a), newEvents(a), newCluster(a), newBackup(a), newRestore(a), newBench(a)} {
+	for _, c := range []*cobra.Command{newJob(a), newSchedule(a), newQueue(a), newAgents(a), newDead(a), newEvents(a), newCluster(a), newBackup(a), newRestore(a), newBench(a)} {
 		c.GroupID = "use"
 		root.AddCommand(c)
 	}

@@ -19,10 +19,12 @@ type EventOptions struct {
 	// Types selects events of these types; empty means all.
 	Types []job.EventType
 	// Queues selects events about these queues and their jobs; Jobs and JobTypes
-	// those about jobs with these ids and types. Empty means all.
-	Queues   []string
-	Jobs     []job.ID
-	JobTypes []string
+	// those about jobs with these ids and types; Schedules those about schedules with
+	// these names. Empty means all.
+	Queues    []string
+	Jobs      []job.ID
+	JobTypes  []string
+	Schedules []string
 	// Stored ends behind the newest event that there was at the call, instead of
 	// following.
 	Stored bool
@@ -45,6 +47,7 @@ func (o EventOptions) values() url.Values {
 	set("queue", o.Queues)
 	set("job", texts(o.Jobs))
 	set("job_type", o.JobTypes)
+	set("schedule", o.Schedules)
 	if o.Stored {
 		q.Set("follow", "false")
 	}

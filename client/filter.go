@@ -16,6 +16,8 @@ type Filter struct {
 	Types  []string
 	Tags   []string
 	Agents []string
+	// Schedules are the names of those that made the jobs.
+	Schedules []string
 	// Metadata must all be equal.
 	Metadata      map[string]string
 	CorrelationID string
@@ -41,6 +43,7 @@ func (f Filter) values() url.Values {
 	set("type", strings.Join(f.Types, ","))
 	set("tag", strings.Join(f.Tags, ","))
 	set("agent", strings.Join(f.Agents, ","))
+	set("schedule", strings.Join(f.Schedules, ","))
 	set("error_kind", strings.Join(f.ErrorKinds, ","))
 	for k, v := range f.Metadata {
 		q.Set("meta."+k, v)

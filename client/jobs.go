@@ -5,7 +5,6 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/orrery-io/orrery/job"
@@ -112,38 +111,17 @@ type ListOptions struct {
 // List yields jobs newest first, fetching page after page. It ends after the
 // first error.
 func (c *Client) List(ctx context.Context, opts ListOptions) iter.Seq2[*job.Job, error] {
-	return func(yield func(*job.Job, error) bool) {
-		q := opts.values()
-		if opts.Linearizable {
-			q.Set("consistency", "linearizable")
-		}
-		size := opts.PageSize
-		if size <= 0 {
-			size = 100
-		}
-		for left := opts.Limit; ; {
-			if opts.Limit > 0 {
-				size = min(size, left)
-			}
-			q.Set("limit", strconv.Itoa(size))
-			var page struct {
-				Jobs       []*job.Job `json:"jobs"`
-				NextCursor string     `json:"next_cursor"`
-			}
-			if err := c.call(ctx, request{method: http.MethodGet, path: "/v1/jobs", query: q}, &page); err != nil {
-				yield(nil, err)
-				return
-			}
-			for _, j := range page.Jobs {
-				if !yield(j, nil) {
-					return
-				}
-			}
-			left -= len(page.Jobs)
-			if page.NextCursor == "" || opts.Limit > 0 && left <= 0 {
-				return
-			}
-			q.Set("cursor", page.NextCursor)
-		}
+	type page struct {
+		Jobs       []*job.Job `json:"jobs"`
+		NextCursor string     `json:"next_cursor"`
 	}
+	q := opts.values()
+	if opts.Linearizable {
+		q.Set("consistency", "linearizable")
+	}
+	return paged(opts.Limit, opts.PageSize, q, func(q url.Values) ([]*job.Job, string, error) {
+		var p page
+		err := c.call(ctx, request{method: http.MethodGet, path: "/v1/jobs", query: q}, &p)
+		return p.Jobs, p.NextCursor, err
+	})
 }

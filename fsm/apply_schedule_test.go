@@ -278,8 +278,15 @@ func TestSetSchedule(t *testing.T) {
 	})
 	t.Run("a deleted one leaves nothing but its jobs", func(t *testing.T) {
 		b := scheduled(t, job.OverlapAllow)
-		id := b.do(&command.RunSchedule{Schedule: "s", Times: make([]job.Time, 3)}).Jobs[0]
+		id := b.do(&command.RunSchedule{Schedule: "s", Times: []job.Time{5, 7, 9}, Reason: "why"}).Jobs[0]
 		b.flush()
+		history, err := b.m.Ticks(t.Context(), "s", 0, 9)
+		if err != nil || len(history) != 1 {
+			t.Fatalf("history %+v, %v", history, err)
+		}
+		if got := history[0]; got.Planned != 5 || got.Through != 9 || got.Count != 3 || got.Job != id || got.Reason != "why" || got.Action != job.TickBackfilled {
+			t.Errorf("history %+v", got)
+		}
 		b.do(&command.DeleteSchedule{Name: "s"})
 		if got := b.ticks("s"); len(got) != 0 {
 			t.Errorf("history %v", got)

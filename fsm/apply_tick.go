@@ -121,10 +121,16 @@ func (a *apply) runSchedule(c *command.RunSchedule, r *command.Result) error {
 		r.Jobs, r.Count = []job.ID{r.Job}, 1
 	}
 	for _, planned := range c.Times {
-		id := a.make(s, planned)
-		a.history(s, job.Tick{Planned: planned, Count: 1, Action: job.TickBackfilled, Reason: c.Reason, Job: id})
-		r.Jobs = append(r.Jobs, id)
+		r.Jobs = append(r.Jobs, a.make(s, planned))
 		r.Count++
+	}
+	if n := len(c.Times); n > 0 {
+		// One entry: thousands would take the place of everything else.
+		t := job.Tick{Planned: c.Times[0], Count: n, Action: job.TickBackfilled, Reason: c.Reason, Job: r.Jobs[0]}
+		if n > 1 {
+			t.Through = c.Times[n-1]
+		}
+		a.history(s, t)
 	}
 	a.schedules.put(s.Name, s)
 	return nil

@@ -63,6 +63,14 @@ func benchMachine(b *testing.B) *Machine {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { m.Close() })
+	e := command.Entry{Time: 1, Items: []command.Item{{Command: &command.Migrate{To: NewestSchema}}}}
+	data, err := e.Append(nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := m.Apply([]Entry{{Index: 1, Term: 1, Data: data}}); err != nil {
+		b.Fatal(err)
+	}
 	return m
 }
 
@@ -98,7 +106,7 @@ func BenchmarkApply(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
-	c := &cycle{now: 1_700_000_000_000}
+	c := &cycle{index: 1, now: 1_700_000_000_000}
 	t := &meter{b: b}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -123,7 +131,7 @@ func BenchmarkApply(b *testing.B) {
 // timed.
 func BenchmarkApplyOnly(b *testing.B) {
 	m := benchMachine(b)
-	c := &cycle{now: 1_700_000_000_000}
+	c := &cycle{index: 1, now: 1_700_000_000_000}
 	t := &meter{b: b}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -147,7 +155,7 @@ func BenchmarkApplyOnly(b *testing.B) {
 // together in 20 ms at 100,000 jobs/s, with their events.
 func BenchmarkFlush(b *testing.B) {
 	m := benchMachine(b)
-	c := &cycle{now: 1_700_000_000_000}
+	c := &cycle{index: 1, now: 1_700_000_000_000}
 	t := &meter{b: b}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -171,7 +179,7 @@ func BenchmarkFlush(b *testing.B) {
 // BenchmarkJob reads jobs by id while apply works.
 func BenchmarkJob(b *testing.B) {
 	m := benchMachine(b)
-	c := &cycle{now: 1_700_000_000_000}
+	c := &cycle{index: 1, now: 1_700_000_000_000}
 	for range 8 {
 		if _, err := m.Apply(c.next(b)); err != nil {
 			b.Fatal(err)
@@ -208,7 +216,7 @@ func BenchmarkLatency(b *testing.B) {
 // does: their rows are no longer in memory.
 func BenchmarkDelete(b *testing.B) {
 	m := benchMachine(b)
-	c := &cycle{now: 1_700_000_000_000}
+	c := &cycle{index: 1, now: 1_700_000_000_000}
 	t := &meter{b: b}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -243,7 +251,7 @@ func BenchmarkDelete(b *testing.B) {
 // BenchmarkVerify hashes a database of 20,000 jobs.
 func BenchmarkVerify(b *testing.B) {
 	m := benchMachine(b)
-	c := &cycle{now: 1_700_000_000_000}
+	c := &cycle{index: 1, now: 1_700_000_000_000}
 	for range 40 {
 		if _, err := m.Apply(c.next(b)); err != nil {
 			b.Fatal(err)

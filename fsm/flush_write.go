@@ -28,7 +28,10 @@ func (s *store) write(f *flush, feedBytes int64, sync bool, list []migration) (_
 		return 0, err
 	}
 	if f.migrate > s.version {
-		err = migrateTo(s.execRaw, list, s.version, f.migrate) // rows may need the new tables
+		// Rows may need the new tables and columns.
+		if err = migrateTo(s.execRaw, list, s.version, f.migrate); err == nil {
+			err = s.stmts.prepareJobs(context.Background(), s.raw, f.migrate)
+		}
 	}
 	if err == nil {
 		feedBytes, err = s.writeRows(f, feedBytes)

@@ -24,7 +24,8 @@ func TestPlans(t *testing.T) {
 		CreatedAfter: 1, CreatedBefore: 2, FinishedAfter: 3, FinishedBefore: 4, ErrorKinds: []string{"e"},
 	}
 	where, _ := filter.where()
-	froms := func(states ...job.State) string { return (&JobFilter{States: states}).froms()[0] }
+	froms := func(states ...job.State) string { return (&JobFilter{States: states}).sources(NewestSchema)[0].sql }
+	scheduled := (&JobFilter{Schedules: []string{"s"}}).sources(NewestSchema)[0].sql
 	queries := []struct{ name, sql string }{
 		{"a job by id", sqlGetJob},
 		{"an idempotency key", sqlGetKey},
@@ -44,6 +45,7 @@ func TestPlans(t *testing.T) {
 		{"list of failed jobs", sqlSelect + froms(job.Failed) + sqlJobsOrder},
 		{"list of pending jobs, all filters", sqlSelect + froms(job.Pending) + where + sqlJobsOrder},
 		{"list, all filters", sqlSelect + froms() + where + sqlJobsOrder},
+		{"list of the jobs of a schedule, all filters", sqlSelect + scheduled + where + sqlJobsOrder},
 		{"count of failed jobs, all filters", sqlSelectNo + froms(job.Failed) + where},
 		{"dead letters in groups", sqlSelectNo + froms(job.TimedOut)},
 		{"events", sqlReadFeed},

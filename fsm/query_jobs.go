@@ -27,6 +27,8 @@ type JobFilter struct {
 	CreatedAfter, CreatedBefore   job.Time
 	FinishedAfter, FinishedBefore job.Time
 	ErrorKinds                    []string
+	// Schedules are the names of those that made the jobs.
+	Schedules []string
 	// Text is looked for in type, queue, tags, metadata, correlation id, error
 	// message and payload, without regard to case.
 	Text string
@@ -34,7 +36,7 @@ type JobFilter struct {
 
 // counted reports whether the maintained counters can answer for the filter.
 func (f *JobFilter) counted() bool {
-	return len(f.Types)+len(f.Tags)+len(f.Agents)+len(f.Metadata)+len(f.ErrorKinds) == 0 && f.CorrelationID == "" && f.Text == "" &&
+	return len(f.Types)+len(f.Tags)+len(f.Agents)+len(f.Metadata)+len(f.ErrorKinds)+len(f.Schedules) == 0 && f.CorrelationID == "" && f.Text == "" &&
 		f.CreatedAfter == 0 && f.CreatedBefore == 0 && f.FinishedAfter == 0 && f.FinishedBefore == 0
 }
 
@@ -113,28 +115,48 @@ func hasText(j *job.Job, text string) bool {
 	return bytes.Contains(bytes.ToLower(j.Payload), []byte(text))
 }
 
-// The parts of the list queries. A list over open states walks the index of open
-// jobs, once per state; any other walks the table.
+// The parts of the list queries. A list of the jobs of schedules walks their index,
+// once per schedule; one over open states walks the index of open jobs, once per
+// state; any other walks the table.
 const (
-	sqlSelect    = "SELECT id, type, error_kind, finished_at, doc"
-	sqlSelectNo  = "SELECT id, type, error_kind, finished_at, NULL"
-	sqlFromOpen  = " FROM jobs INDEXED BY jobs_open WHERE state <> 5 AND state = "
-	sqlFromAll   = " FROM jobs NOT INDEXED WHERE "
-	sqlJobsOrder = " AND id < ? ORDER BY id DESC LIMIT ?"
+	sqlSelect       = "SELECT id, type, error_kind, finished_at, doc"
+	sqlSelectNo     = "SELECT id, type, error_kind, finished_at, NULL"
+	sqlFromSchedule = " FROM jobs INDEXED BY jobs_schedule WHERE schedule = ? AND "
+	sqlFromOpen     = " FROM jobs INDEXED BY jobs_open WHERE state <> 5 AND state = "
+	sqlFromAll      = " FROM jobs NOT INDEXED WHERE "
+	sqlJobsOrder    = " AND id < ? ORDER BY id DESC LIMIT ?"
 )
 
-// froms are the parts of a query that say where the filter's jobs are looked for,
-// each to be asked on its own.
-func (f *JobFilter) froms() []string {
+// source is the part of a query that says where the filter's jobs are looked for.
+type source struct {
+	sql  string
+	args []any
+}
+
+// sources are to be asked each on its own. Jobs of schedules there are since a version
+// of the schema.
+func (f *JobFilter) sources(schema int) []source {
+	if len(f.Schedules) > 0 {
+		if schema < schemaSchedules {
+			return nil
+		}
+		names := slices.Clone(f.Schedules)
+		slices.Sort(names)
+		var list []source
+		for _, name := range slices.Compact(names) {
+			list = append(list, source{sqlFromSchedule + stateList(f.States), []any{name}})
+		}
+		return list
+	}
 	states, open := f.open()
 	if !open {
-		return []string{sqlFromAll + stateList(f.States)}
+		return []source{{sql: sqlFromAll + stateList(f.States)}}
 	}
-	froms := make([]string, len(states))
+	list := make([]source, len(states))
 	for i, s := range states {
-		froms[i] = sqlFromOpen + strconv.Itoa(int(s))
+		list[i] = source{sql: sqlFromOpen + strconv.Itoa(int(s))}
 	}
-	return froms
+	return list
 }
 
 // Jobs lists jobs, newest first: at most limit that match, before the job after
@@ -144,13 +166,13 @@ func (m *Machine) Jobs(ctx context.Context, f JobFilter, after job.ID, limit int
 	if after <= 0 {
 		after = 1<<63 - 1
 	}
-	froms := f.froms()
-	for _, from := range froms {
+	sources := f.sources(m.SchemaVersion())
+	for _, from := range sources {
 		if jobs, err = m.scanJobs(ctx, &f, jobs, from, after, limit+1); err != nil {
 			return nil, 0, err
 		}
 	}
-	if len(froms) > 1 {
+	if len(sources) > 1 {
 		slices.SortFunc(jobs, func(a, b *job.Job) int { return cmp.Compare(b.ID, a.ID) })
 	}
 	if len(jobs) > limit {
@@ -173,15 +195,15 @@ func stateList(states []job.State) string {
 }
 
 // scanJobs appends up to limit matching rows below an id, newest first.
-func (m *Machine) scanJobs(ctx context.Context, f *JobFilter, jobs []*job.Job, from string, before job.ID, limit int) ([]*job.Job, error) {
+func (m *Machine) scanJobs(ctx context.Context, f *JobFilter, jobs []*job.Job, from source, before job.ID, limit int) ([]*job.Job, error) {
 	most := limit
 	if f.inDoc() {
 		most = -1 // SQL cannot tell how many rows it takes
 	}
 	where, args := f.where()
-	args = append(args, int64(before), most)
+	args = slices.Concat(from.args, args, []any{int64(before), most})
 	full := len(jobs) + limit
-	err := m.list(ctx, sqlSelect+from+where+sqlJobsOrder, args, func(r row) (bool, error) {
+	err := m.list(ctx, sqlSelect+from.sql+where+sqlJobsOrder, args, func(r row) (bool, error) {
 		var c candidate
 		j, err := c.scan(r)
 		if err != nil {
@@ -219,8 +241,8 @@ func (m *Machine) scan(ctx context.Context, f *JobFilter, each func(*candidate))
 	if f.inDoc() {
 		sel = sqlSelect
 	}
-	for _, from := range f.froms() {
-		err := m.list(ctx, sel+from+where, args, func(r row) (bool, error) {
+	for _, from := range f.sources(m.SchemaVersion()) {
+		err := m.list(ctx, sel+from.sql+where, slices.Concat(from.args, args), func(r row) (bool, error) {
 			var c candidate
 			j, err := c.scan(r)
 			if err == nil && (j == nil || f.matches(j)) {

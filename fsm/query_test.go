@@ -375,8 +375,24 @@ func TestCounters(t *testing.T) {
 
 // TestProjection compares the columns of every job with what its document says.
 func TestProjection(t *testing.T) {
-	b := zoo(t)
-	n := 0
+	for _, version := range []int{1, NewestSchema} {
+		t.Run(fmt.Sprint("schema ", version), func(t *testing.T) {
+			b := zoo(t)
+			b.do(&command.Migrate{To: version})
+			if version >= schemaSchedules {
+				b.do(&command.SetSchedule{Name: "nightly", Spec: job.ScheduleSpec{Expressions: []string{"@daily"}, Template: job.Template{Spec: submission(nil).Spec}}})
+				b.do(&command.RunSchedule{Schedule: "nightly", Times: []job.Time{5, 6}})
+				b.do(&command.RunSchedule{Schedule: "nightly"})
+			}
+			b.flush()
+			compareProjection(t, b, 28+3*(version-1))
+		})
+	}
+}
+
+func compareProjection(t *testing.T, b *bundle, rows int) {
+	t.Helper()
+	n, jobColumns := 0, b.m.store.stmts.jobColumns
 	err := b.m.store.each(t.Context(), "SELECT * FROM jobs ORDER BY id", func(r row) error {
 		n++
 		got := make([]any, jobColumns)
@@ -387,7 +403,7 @@ func TestProjection(t *testing.T) {
 		if err := r.Scan(to...); err != nil {
 			return err
 		}
-		doc, _ := got[jobColumns-1].([]byte)
+		doc, _ := got[14].([]byte)
 		j, err := decodeDoc[job.Job](doc)
 		if err != nil {
 			return err
@@ -401,7 +417,75 @@ func TestProjection(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil || n != 28 {
-		t.Errorf("%d rows, %v", n, err)
+	if err != nil || n != rows {
+		t.Errorf("%d rows, want %d, %v", n, rows, err)
+	}
+}
+
+func TestJobs_of_schedules(t *testing.T) {
+	b := zoo(t)
+	list := func(f JobFilter, after job.ID, limit int) ([]job.ID, job.ID) {
+		t.Helper()
+		b.flush()
+		jobs, next, err := b.m.Jobs(t.Context(), f, after, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ids(jobs), next
+	}
+	if got, _ := list(JobFilter{Schedules: []string{"a"}}, 0, 9); len(got) != 0 {
+		t.Errorf("before there were schedules: %v", got)
+	}
+	if n, err := b.m.CountJobs(t.Context(), JobFilter{Schedules: []string{"a"}}); n != 0 || err != nil {
+		t.Errorf("before there were schedules: %d, %v", n, err)
+	}
+	b.do(&command.Migrate{To: NewestSchema})
+	made := map[string][]job.ID{}
+	for _, name := range []string{"a", "b", "c"} {
+		b.do(&command.SetSchedule{Name: name, Spec: job.ScheduleSpec{Expressions: []string{"@daily"}, Template: job.Template{Spec: submission(nil).Spec}}})
+	}
+	for range 3 {
+		for _, name := range []string{"a", "b", "c"} {
+			made[name] = append(made[name], b.do(&command.RunSchedule{Schedule: name, Times: []job.Time{5, 6}}).Jobs...)
+		}
+		b.do(submission(nil))
+	}
+	for _, x := range made {
+		slices.Reverse(x)
+	}
+	both := slices.Concat(made["a"], made["c"])
+	slices.SortFunc(both, func(x, y job.ID) int { return cmp.Compare(y, x) })
+	b.do(&command.Cancel{Job: made["a"][2]})
+	tests := []struct {
+		name   string
+		filter JobFilter
+		want   []job.ID
+	}{
+		{"one", JobFilter{Schedules: []string{"a"}}, made["a"]},
+		{"two, one of them twice", JobFilter{Schedules: []string{"c", "a", "c"}}, both},
+		{"with a state", JobFilter{Schedules: []string{"a"}, States: []job.State{job.Cancelled, job.Running}}, made["a"][2:3]},
+		{"with a queue in which there are none", JobFilter{Schedules: []string{"a"}, Queues: []string{"nowhere"}}, nil},
+		{"one that made none", JobFilter{Schedules: []string{"d"}}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got, next := list(tt.filter, 0, 100); !slices.Equal(got, tt.want) || next != 0 {
+				t.Errorf("got %v, next %d, want %v", got, next, tt.want)
+			}
+			var paged []job.ID
+			for after := job.ID(0); ; {
+				got, next := list(tt.filter, after, 2)
+				paged = append(paged, got...)
+				if after = next; next == 0 {
+					break
+				}
+			}
+			if !slices.Equal(paged, tt.want) {
+				t.Errorf("in pages %v, want %v", paged, tt.want)
+			}
+			if n, err := b.m.CountJobs(t.Context(), tt.filter); err != nil || n != int64(len(tt.want)) {
+				t.Errorf("counted %d, %v, want %d", n, err, len(tt.want))
+			}
+		})
 	}
 }

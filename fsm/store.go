@@ -115,7 +115,7 @@ func openStore(ctx context.Context, path string, list []migration) (_ *store, er
 	}
 	if err = s.conn.Raw(func(c any) error {
 		s.raw = c.(driver.Conn)
-		return s.stmts.prepare(ctx, s.raw)
+		return s.stmts.prepare(ctx, s.raw, s.version)
 	}); err != nil {
 		return nil, explain(path, err)
 	}

@@ -12,8 +12,7 @@ import (
 // The statements of the flusher. Rows are replaced whole; jobs, which are the
 // bulk, go in many at once.
 const (
-	sqlPutJob   = "INSERT OR REPLACE INTO jobs (id, state, queue, type, priority, ready_at, created_at, finished_at, expires_at, retention, agent, error_kind, tags, correlation_id, doc) VALUES "
-	jobColumns  = 15
+	sqlPutJob   = "INSERT OR REPLACE INTO jobs (id, state, queue, type, priority, ready_at, created_at, finished_at, expires_at, retention, agent, error_kind, tags, correlation_id, doc"
 	jobsAtOnce  = 16
 	sqlDropJob  = "DELETE FROM jobs WHERE id = ?"
 	sqlPutKey   = "INSERT OR REPLACE INTO keys (key, job, hash) VALUES (?, ?, ?)"
@@ -44,6 +43,8 @@ const (
 type statements struct {
 	all []driver.Stmt
 
+	// jobColumns is how many arguments of putJobs are one job.
+	jobColumns                int
 	putJob, putJobs, dropJob  *statement
 	putKey, dropKey           *statement
 	putHead, dropHead         *statement
@@ -72,11 +73,12 @@ type preparation struct {
 	sql string
 }
 
-func (s *statements) prepare(ctx context.Context, raw driver.Conn) error {
-	row := "(" + strings.Repeat("?, ", jobColumns-1) + "?)"
+// prepare prepares the statements that go with a version of the schema.
+func (s *statements) prepare(ctx context.Context, raw driver.Conn, version int) error {
+	if err := s.prepareJobs(ctx, raw, version); err != nil {
+		return err
+	}
 	return s.prepareAll(ctx, raw, []preparation{
-		{&s.putJob, sqlPutJob + row},
-		{&s.putJobs, sqlPutJob + strings.Repeat(row+", ", jobsAtOnce-1) + row},
 		{&s.dropJob, sqlDropJob},
 		{&s.putKey, sqlPutKey},
 		{&s.dropKey, sqlDropKey},
@@ -96,6 +98,21 @@ func (s *statements) prepare(ctx context.Context, raw driver.Conn) error {
 		{&s.begin, "BEGIN IMMEDIATE"},
 		{&s.commit, "COMMIT"},
 		{&s.rollback, "ROLLBACK"},
+	})
+}
+
+// prepareJobs prepares the statements that write jobs, whose columns have become more.
+func (s *statements) prepareJobs(ctx context.Context, raw driver.Conn, version int) error {
+	columns := sqlPutJob
+	if version >= schemaSchedules {
+		columns += ", schedule"
+	}
+	s.jobColumns = strings.Count(columns, ",") + 1
+	row := "(" + strings.Repeat("?, ", s.jobColumns-1) + "?)"
+	columns += ") VALUES "
+	return s.prepareAll(ctx, raw, []preparation{
+		{&s.putJob, columns + row},
+		{&s.putJobs, columns + strings.Repeat(row+", ", jobsAtOnce-1) + row},
 	})
 }
 
@@ -168,7 +185,8 @@ func (w *jobWriter) put(j *job.Job) error {
 	}
 	doc = seal(doc)
 	w.docs[w.n] = doc
-	bindJob(w.s.putJobs.args[w.n*jobColumns:][:jobColumns], j, doc)
+	columns := w.s.jobColumns
+	bindJob(w.s.putJobs.args[w.n*columns:][:columns], j, doc)
 	if w.n++; w.n < jobsAtOnce {
 		return nil
 	}
@@ -178,8 +196,9 @@ func (w *jobWriter) put(j *job.Job) error {
 
 // finish writes what is left.
 func (w *jobWriter) finish() error {
+	columns := w.s.jobColumns
 	for i := range w.n {
-		from := w.s.putJobs.args[i*jobColumns:][:jobColumns]
+		from := w.s.putJobs.args[i*columns:][:columns]
 		for k := range from {
 			w.s.putJob.args[k].Value = from[k].Value
 		}
@@ -218,6 +237,9 @@ func bindJob(args []driver.NamedValue, j *job.Job, doc []byte) {
 	}
 	args[13].Value = orNull(j.CorrelationID)
 	args[14].Value = doc
+	if len(args) > 15 { // since schema 2; before it no schedule has made a job
+		args[15].Value = orNull(j.Schedule)
+	}
 }
 
 // deadline is when a job expires, 0 when no deadline counts (any more).

@@ -162,7 +162,7 @@ func New(cfg Config) *API {
 func (a *API) allRoutes() []route {
 	var all []route
 	for _, some := range [][]route{
-		a.submitRoutes(), a.jobRoutes(), a.historyRoutes(), a.queueRoutes(), a.deadLetterRoutes(),
+		a.submitRoutes(), a.jobRoutes(), a.historyRoutes(), a.queueRoutes(), a.scheduleRoutes(), a.deadLetterRoutes(),
 		a.agentRoutes(), a.eventRoutes(), a.clusterRoutes(), a.nodeRoutes(),
 	} {
 		all = append(all, some...)

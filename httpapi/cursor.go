@@ -42,3 +42,29 @@ func decodeCursor(text, scope string) (job.ID, bool) {
 func cursorSum(b []byte, scope string) uint32 {
 	return crc32.Update(crc32.ChecksumIEEE(b), crc32.IEEETable, []byte(scope))
 }
+
+// A cursor in a list by name is the format byte, a checksum (4 bytes) and the name
+// that was shown last.
+const (
+	nameCursorFormat = 2
+	nameCursorHead   = 1 + 4
+)
+
+// encodeNameCursor makes the cursor after a name, for the list that scope names.
+func encodeNameCursor(name, scope string) string {
+	b := make([]byte, 0, nameCursorHead+len(name))
+	b = append(b, nameCursorFormat)
+	b = binary.BigEndian.AppendUint32(b, cursorSum([]byte(name), scope))
+	return base64.RawURLEncoding.EncodeToString(append(b, name...))
+}
+
+// decodeNameCursor is the inverse of encodeNameCursor. The second result is false for
+// what is no cursor, or one of another list.
+func decodeNameCursor(text, scope string) (string, bool) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(b) <= nameCursorHead || b[0] != nameCursorFormat {
+		return "", false
+	}
+	name := b[nameCursorHead:]
+	return string(name), binary.BigEndian.Uint32(b[1:]) == cursorSum(name, scope)
+}

@@ -42,6 +42,11 @@ type decoder struct {
 const maxFieldErrors = 20
 
 func (d *decoder) fail(code string, p path, format string, args ...any) {
+	d.add(code, job.FieldError{Pointer: p.String(), Detail: fmt.Sprintf(format, args...)})
+}
+
+// add notes what somebody else has found.
+func (d *decoder) add(code string, e job.FieldError) {
 	switch {
 	case d.code == "":
 		d.code = code
@@ -49,7 +54,7 @@ func (d *decoder) fail(code string, p path, format string, args ...any) {
 		d.code = "invalid_request"
 	}
 	if len(d.fields) < maxFieldErrors {
-		d.fields = append(d.fields, job.FieldError{Pointer: p.String(), Detail: fmt.Sprintf(format, args...)})
+		d.fields = append(d.fields, e)
 	}
 }
 

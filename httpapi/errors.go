@@ -82,6 +82,8 @@ func hintOf(code string) string {
 		return "GET /v1/agents lists those that there are"
 	case job.ErrQueueNotFound.Code:
 		return "a queue exists from the first job in it; GET /v1/queues lists those that there are"
+	case job.ErrScheduleNotFound.Code:
+		return "GET /v1/schedules lists those that there are"
 	case "events_trimmed":
 		return "read on with after=oldest, and fetch what you need of the jobs themselves"
 	case "wrong_state":

@@ -31,6 +31,7 @@ func (a *API) eventRoutes() []route {
 			{name: "queue", kind: "list", doc: "Only events of jobs of these queues, and of the queues themselves."},
 			{name: "job", kind: "list", doc: "Only events of these jobs."},
 			{name: "job_type", kind: "list", doc: "Only events of jobs of these types."},
+			{name: "schedule", kind: "list", doc: "Only events of these schedules: what their ticks did, and who changed them."},
 			{name: "limit", kind: "integer", doc: "How many events a page has at most, 1 to 5000; 100 by default as JSON, all that there are as a stream."},
 			{name: "follow", kind: "boolean", doc: "Go on with what happens. By default only as text/event-stream."},
 			{name: "Last-Event-ID", in: "header", kind: "string", doc: "The same as after, as an EventSource sends it."},
@@ -50,6 +51,7 @@ type eventFilter struct {
 	types  []bool // by job.EventType; nil is all
 	queues []string
 	kinds  []string // types of jobs
+	plans  []string // schedules
 	jobs   []job.ID
 }
 
@@ -59,11 +61,12 @@ func (f *eventFilter) keeps(e *job.Event) bool {
 	}
 	return (len(f.jobs) == 0 || slices.Contains(f.jobs, e.Job)) &&
 		(len(f.queues) == 0 || slices.Contains(f.queues, e.Queue)) &&
-		(len(f.kinds) == 0 || slices.Contains(f.kinds, e.JobType))
+		(len(f.kinds) == 0 || slices.Contains(f.kinds, e.JobType)) &&
+		(len(f.plans) == 0 || slices.Contains(f.plans, e.Schedule))
 }
 
 func (q *query) eventFilter() eventFilter {
-	f := eventFilter{queues: q.names("queue"), kinds: q.names("job_type")}
+	f := eventFilter{queues: q.names("queue"), kinds: q.names("job_type"), plans: q.names("schedule")}
 	for _, text := range q.list("job") {
 		id, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || id <= 0 {

@@ -39,6 +39,7 @@ func filterParams() []param {
 		{name: "type", kind: "list", doc: "Only jobs of one of these types."},
 		{name: "tag", kind: "list", doc: "Only jobs with all of these tags."},
 		{name: "agent", kind: "list", doc: "Only jobs that one of these agents has, or had last."},
+		{name: "schedule", kind: "list", doc: "Only jobs that one of these schedules made."},
 		{name: "error_kind", kind: "list", doc: "Only jobs whose last error is of one of these kinds."},
 		{name: metaPrefix + "*", kind: "string", doc: "Only jobs whose metadata has this value under the key that follows the dot, as in meta.env=prod."},
 		{name: "correlation_id", kind: "string", doc: "Only jobs with this correlation id."},
@@ -74,6 +75,7 @@ func (q *query) filter(now job.Time) (f fsm.JobFilter) {
 	f.Queues = q.names("queue")
 	f.Types = q.names("type")
 	f.Agents = q.names("agent")
+	f.Schedules = q.names("schedule")
 	f.Tags = q.list("tag")
 	f.ErrorKinds = q.list("error_kind")
 	f.Metadata = q.meta()

@@ -27,7 +27,7 @@ const maxReason = 500
 
 func (a *API) submitRoutes() []route {
 	key := param{name: "Idempotency-Key", in: "header", kind: "string", doc: "The same as the field idempotency_key."}
-	request := param{name: "Orrery-Request-Id", in: "header", kind: "string", doc: "A request that is repeated with the same id gets the first one's answer instead of happening twice. Up to 100 characters."}
+	request := requestParam()
 	return []route{
 		{
 			method: http.MethodPost, path: "/v1/jobs", id: "submitJob", tag: "jobs",
@@ -271,9 +271,7 @@ func (a *API) actOn(w *response, r *http.Request, make func(job.ID) command.Comm
 // readReason reads an optional body of type Reason.
 func (a *API) readReason(w *response, r *http.Request) (reason string, err error) {
 	err = a.object(w, r, maxSmall, true, []string{"reason"}, func(d *decoder, p path, _ string, value []byte) {
-		if reason = d.text(p, value); len(reason) > maxReason {
-			d.fail("out_of_range", p, "is %d bytes long; the limit is %d", len(reason), maxReason)
-		}
+		reason = d.reason(p, value)
 	})
 	return reason, err
 }

@@ -31,6 +31,7 @@ func openAPI(version string, routes []route) ([]byte, error) {
 		Tags: []*huma.Tag{
 			{Name: "jobs", Description: "Submit, watch and control jobs."},
 			{Name: "queues", Description: "What waits where; pause and resume."},
+			{Name: "schedules", Description: "Jobs that make themselves: by cron, by interval, at one time."},
 			{Name: "dead-letters", Description: "Jobs that failed for good: look, run again, remove."},
 			{Name: "agents", Description: "Who executes."},
 			{Name: "events", Description: "The ordered feed of everything that happens."},

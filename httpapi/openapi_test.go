@@ -86,7 +86,10 @@ func TestOpenAPI_lists_every_route(t *testing.T) {
 	for _, p := range []string{
 		"POST /v1/jobs", "POST /v1/jobs/batch", "GET /v1/jobs", "GET /v1/jobs/{id}", "GET /v1/jobs/{id}/logs", "GET /v1/jobs/{id}/events",
 		"POST /v1/jobs/{id}/cancel", "POST /v1/jobs/{id}/retry", "POST /v1/jobs/{id}/promote", "GET /v1/queues", "GET /v1/queues/{name}",
-		"POST /v1/queues/{name}/pause", "POST /v1/queues/{name}/resume", "GET /v1/dead-letters", "POST /v1/dead-letters/redrive",
+		"POST /v1/queues/{name}/pause", "POST /v1/queues/{name}/resume",
+		"GET /v1/schedules", "PUT /v1/schedules/{name}", "PATCH /v1/schedules/{name}", "GET /v1/schedules/{name}", "DELETE /v1/schedules/{name}",
+		"POST /v1/schedules/{name}/run", "POST /v1/schedules/{name}/pause", "POST /v1/schedules/{name}/resume", "POST /v1/schedules/{name}/backfill",
+		"GET /v1/schedules/{name}/next", "GET /v1/schedules/{name}/ticks", "POST /v1/schedules/preview", "GET /v1/dead-letters", "POST /v1/dead-letters/redrive",
 		"POST /v1/dead-letters/purge", "GET /v1/agents", "GET /v1/agents/{id}", "GET /v1/agents/connect", "GET /v1/events", "GET /v1/cluster",
 		"POST /v1/cluster/join", "POST /v1/cluster/remove", "POST /v1/cluster/transfer", "POST /v1/cluster/drain",
 		"POST /v1/cluster/verify", "POST /v1/cluster/snapshot", "GET /v1/cluster/backup", "POST /v1/cluster/restore",
@@ -213,6 +216,7 @@ func TestOpenAPI_describes_what_is_sent(t *testing.T) {
 	check("DeadLetters", get("/v1/dead-letters?consistency=linearizable"))
 	check("AgentList", get("/v1/agents"))
 	check("AgentInfo", get("/v1/agents/a1"))
+	checkSchedules(b, get, check)
 	info := get("/v1/cluster")
 	check("ClusterInfo", info)
 	check("Server", info["servers"].([]any)[0])
@@ -231,7 +235,10 @@ func TestOpenAPI_describes_what_is_sent(t *testing.T) {
 	}
 	check("Problem", p)
 	// Every field is explained to readers, in the parts that they use most.
-	for _, name := range []string{"Job", "Submission", "Problem", "ClusterInfo", "Member", "Verification"} {
+	for _, name := range []string{
+		"Job", "Submission", "Problem", "ClusterInfo", "Member", "Verification",
+		"Schedule", "ScheduleBody", "CatchUp", "CatchUpBody", "ScheduleTemplate", "TickCounts", "TickEntry", "PlannedTime", "Preview", "PreviewAnswer", "Pause", "Backfill", "BackfillAnswer",
+	} {
 		for field, f := range doc.Components.Schemas[name].Properties {
 			if text, _ := f["description"].(string); text == "" && f["$ref"] == nil {
 				switch field {
@@ -248,6 +255,40 @@ func TestOpenAPI_describes_what_is_sent(t *testing.T) {
 	if extra := doc.Components.Schemas["Job"].AdditionalProperties; extra != nil {
 		t.Errorf("Job forbids other properties: %v", extra)
 	}
+}
+
+// checkSchedules holds what is answered about schedules against the schemas.
+func checkSchedules(b *testBundle, get func(string) map[string]any, check func(string, any)) {
+	b.put("/v1/schedules/s", `{"description":"d","expressions":["@hourly"],"start":"2020-01-01T00:00:00Z","end":"2100-01-01T00:00:00Z","exclude":["12-24"],"jitter":"1m",`+
+		`"template":{"type":"x","delay":"1s","expires_in":"1h","payload_bytes":"AA==","tags":["a"],"metadata":{"k":"v"},"retry":{"initial":"1s"}}}`).want(201)
+	b.post("/v1/schedules/s/run", `{"reason":"r"}`).want(201)
+	b.post("/v1/schedules/s/pause", `{"reason":"r","for":"1h"}`).want(200)
+	b.patch("/v1/schedules/s", `{"timezone":"Europe/Berlin"}`).want(200)
+	s := get("/v1/schedules/s")
+	check("Schedule", s)
+	check("CatchUp", s["catch_up"])
+	check("Template", s["template"])
+	check("TickCounts", s["ticks"])
+	list := get("/v1/schedules?limit=1")
+	check("ScheduleList", list)
+	check("Schedule", list["schedules"].([]any)[0])
+	next := get("/v1/schedules/s/next")
+	check("NextTicks", next)
+	check("PlannedTime", next["next"].([]any)[0])
+	ticks := get("/v1/schedules/s/ticks?consistency=linearizable")
+	check("TickList", ticks)
+	check("TickEntry", ticks["ticks"].([]any)[0])
+	var v map[string]any
+	b.post("/v1/schedules/preview", nightly).want(200).into(&v)
+	check("PreviewAnswer", v)
+	v = nil
+	b.post("/v1/schedules/s/backfill", `{"from":"2020-01-01T00:00:00Z","to":"2020-01-01T02:00:00Z"}`).want(200).into(&v)
+	check("BackfillAnswer", v)
+	v = nil
+	if err := json.Unmarshal(b.put("/v1/schedules/s", `{"expressions":"x","template":{"type":"x"}}`).body, &v); err != nil {
+		b.t.Fatal(err)
+	}
+	check("FieldError", v["errors"].([]any)[0])
 }
 
 func typeOfJSON(v any) string {

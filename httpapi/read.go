@@ -103,7 +103,7 @@ func (q *query) page(list string) page {
 	if text, ok := q.text("cursor"); ok {
 		id, good := decodeCursor(text, p.scope)
 		if !good {
-			q.fail("invalid_cursor", "cursor", "is not a cursor of this list with these parameters; leave it out to begin at the top")
+			q.badCursor()
 		}
 		p.after = id
 	}

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 
@@ -76,6 +77,51 @@ func (agentStatusText) Schema(huma.Registry) *huma.Schema {
 	return oneOf(names)
 }
 
+// expressionsText is one expression or several.
+type expressionsText struct{}
+
+// Schema implements huma.SchemaProvider.
+func (expressionsText) Schema(huma.Registry) *huma.Schema {
+	one := &huma.Schema{Type: huma.TypeString, MaxLength: new(job.MaxExpression), Examples: []any{"0 3 * * *"}}
+	return &huma.Schema{OneOf: []*huma.Schema{one, {Type: huma.TypeArray, Items: one, MinItems: new(1), MaxItems: new(job.MaxExpressions)}}}
+}
+
+// catchUpText is what becomes of ticks that could not fire in their time.
+type catchUpText struct{}
+
+// Schema implements huma.SchemaProvider.
+func (catchUpText) Schema(huma.Registry) *huma.Schema {
+	return oneOf(wordsOf(job.CatchUpLast, job.CatchUpAll))
+}
+
+// overlapText is what a tick does while jobs of its schedule are open.
+type overlapText struct{}
+
+// Schema implements huma.SchemaProvider.
+func (overlapText) Schema(huma.Registry) *huma.Schema {
+	return oneOf(wordsOf(job.OverlapAllow, job.OverlapCancelRunning))
+}
+
+// tickActionText is what a tick did.
+type tickActionText struct{}
+
+// Schema implements huma.SchemaProvider.
+func (tickActionText) Schema(huma.Registry) *huma.Schema {
+	return oneOf(wordsOf(job.TickFired, job.TickBackfilled))
+}
+
+// wordsOf are the words for the values from one to another, both included.
+func wordsOf[T interface {
+	~uint8
+	fmt.Stringer
+}](from, to T) []string {
+	var words []string
+	for v := from; v <= to; v++ {
+		words = append(words, v.String())
+	}
+	return words
+}
+
 // eventTypeText is what happened.
 type eventTypeText struct{}
 
@@ -144,6 +190,10 @@ func newRegistry() huma.Registry {
 		typeOf[job.EventType]():   typeOf[eventTypeText](),
 		typeOf[job.EventID]():     typeOf[eventIDText](),
 		typeOf[job.Retry]():       typeOf[RetryPolicy](),
+
+		typeOf[job.CatchUpPolicy](): typeOf[catchUpText](),
+		typeOf[job.OverlapPolicy](): typeOf[overlapText](),
+		typeOf[job.TickAction]():    typeOf[tickActionText](),
 	} {
 		reg.RegisterTypeAlias(from, to)
 	}
@@ -185,6 +235,8 @@ func fieldDocs() map[string]map[string]string {
 			"cancel_requested": "The job was asked to stop and has not yet.",
 			"cancel_reason":    "Why it was asked to.",
 			"retention":        "How long the job is kept after it ended.",
+			"schedule":         "The schedule that made the job.",
+			"tick":             "The planned time of its schedule that the job stands for; absent for one made by hand.",
 		},
 		"Attempt": {
 			"number":        "Counts from 1.",
@@ -210,13 +262,69 @@ func fieldDocs() map[string]map[string]string {
 			"at":      "When this was reported.",
 		},
 		"Event": {
-			"id":      "The place in the feed, the same on every node.",
-			"time":    "The leader's clock.",
-			"type":    "What happened.",
-			"job":     "Which job it is about.",
-			"state":   "The job's after the event.",
-			"attempt": "Which attempt it is about.",
-			"detail":  "A sentence for people: an error message, a reason.",
+			"id":       "The place in the feed, the same on every node.",
+			"time":     "The leader's clock.",
+			"type":     "What happened.",
+			"job":      "Which job it is about.",
+			"schedule": "Which schedule it is about.",
+			"state":    "The job's after the event.",
+			"attempt":  "Which attempt it is about.",
+			"detail":   "A sentence for people: an error message, a reason.",
+		},
+		"Schedule": {
+			"id":           "Grows in the order in which schedules were made.",
+			"name":         "What it is called.",
+			"description":  "For people.",
+			"expressions":  "When it fires. A moment that several name counts once.",
+			"timezone":     "The IANA name of the zone in which they are read.",
+			"start":        "Nothing is planned before.",
+			"end":          "Nothing is planned at this time or later.",
+			"exclude":      "Dates and weekly windows that are left out.",
+			"jitter":       "Each tick fires later by something below this that is always the same for the same tick.",
+			"catch_up":     "What becomes of ticks that could not fire in their time.",
+			"overlap":      "What a tick does while jobs of the schedule have not ended.",
+			"template":     "The job that each tick makes.",
+			"revision":     "Changes with the definition, pausing and resuming included; ticks leave it alone. The ETag has it.",
+			"created_at":   "When it was made.",
+			"updated_at":   "When its definition was changed last.",
+			"anchor":       "Where intervals count from.",
+			"paused":       "Whether it fires nothing for now.",
+			"pause_reason": "Why it was paused.",
+			"paused_at":    "Since when it has been paused.",
+			"paused_until": "When it goes on by itself; absent when it doesn't.",
+			"next_at":      "The planned time of the next tick; absent when there is none, and while it is paused without an end.",
+			"queued":       "The planned time of the tick that waits for open jobs to end.",
+			"open":         "How many of its jobs have not ended.",
+			"open_jobs":    "The newest hundred of them, oldest first.",
+			"ticks":        "How many planned times came to what.",
+			"last_tick":    "The planned time of the newest tick that made a job.",
+			"last_job":     "The newest job that it made.",
+		},
+		"CatchUp": {
+			"policy": "last fires the newest one of them, none only one that is at most a minute late, all each of them in order.",
+			"window": "How late a tick may be and still fire.",
+			"max":    "How many fire at once with all: the newest.",
+		},
+		"Template": {
+			"delay":      "How long after its tick the job may first run.",
+			"expires_in": "The job ends as expired when it was not started within this time after its tick.",
+		},
+		"TickCounts": {
+			"fired":   "Made a job, in time or caught up.",
+			"missed":  "Were too late for the catch-up policy.",
+			"skipped": "Gave way to open jobs, or to a newer tick.",
+			"paused":  "Fell into a pause.",
+		},
+		"TickEntry": {
+			"seq":        "Numbers the entries of one schedule.",
+			"planned_at": "The planned time, the first one of several.",
+			"through":    "The last one of several in a row.",
+			"count":      "How many planned times the entry is about.",
+			"at_least":   "Nobody counted further.",
+			"at":         "When it was recorded.",
+			"action":     "What became of them: fired in time; caught_up, which is fired late; missed, too late for the catch-up policy; skipped or queued by the overlap policy (when a queued one fires, a second entry says so); paused; changed, due when the schedule got other times; manual and backfilled, made by hand.",
+			"reason":     "Why, in a sentence.",
+			"job":        "The job that was made; of several that were backfilled, the first one.",
 		},
 		"Server": {
 			"id":      "The node's id, the same for ever.",
@@ -250,8 +358,9 @@ func fieldDocs() map[string]map[string]string {
 			"missing": "The servers that did not answer.",
 		},
 		"FieldError": {
-			"pointer": "A JSON pointer into the body, ?name for a query parameter, or the name of a header.",
-			"detail":  "What is wrong there.",
+			"pointer":  "A JSON pointer into the body, ?name for a query parameter, or the name of a header.",
+			"detail":   "What is wrong there.",
+			"position": "Where in the field's text it is, in characters counted from 1; absent when it is about the field as a whole.",
 		},
 	}
 }

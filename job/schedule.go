@@ -183,7 +183,7 @@ type Tick struct {
 	Action TickAction `json:"action" msg:"x"`
 	// Reason says why, in a sentence; empty when the action says it all.
 	Reason string `json:"reason,omitempty" msg:"r,omitempty"`
-	// Job is what the tick made.
+	// Job is what the tick made, of several that were backfilled the first one.
 	Job ID `json:"job,omitempty" msg:"j,omitempty"`
 }
 

@@ -10,7 +10,7 @@ import (
 func (s *ScheduleSpec) Check() []FieldError {
 	var errs []FieldError
 	bad := func(pointer, format string, args ...any) {
-		errs = append(errs, FieldError{pointer, fmt.Sprintf(format, args...)})
+		errs = append(errs, FieldError{Pointer: pointer, Detail: fmt.Sprintf(format, args...)})
 	}
 	if len(s.Description) > MaxDescription || !printable(s.Description) {
 		bad("/description", "must be at most %d printable bytes", MaxDescription)
@@ -61,7 +61,7 @@ func (t *Template) check() []FieldError {
 		{t.IdempotencyKey != "", "/template/idempotency_key", "would make all ticks one job; each tick is recorded once as it is"},
 	} {
 		if x.set {
-			errs = append(errs, FieldError{x.pointer, x.detail})
+			errs = append(errs, FieldError{Pointer: x.pointer, Detail: x.detail})
 		}
 	}
 	return errs

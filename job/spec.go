@@ -58,6 +58,9 @@ type FieldError struct {
 	Pointer string `json:"pointer"`
 	// Detail is a sentence.
 	Detail string `json:"detail"`
+	// Position is where in the field's text the mistake is, in characters counted from
+	// 1; zero when it is about the field as a whole.
+	Position int `json:"position,omitempty"`
 }
 
 // Error joins both.
@@ -78,7 +81,7 @@ func (s *Spec) Normalize() {
 func (s *Spec) Check() []FieldError {
 	var errs []FieldError
 	bad := func(pointer, format string, args ...any) {
-		errs = append(errs, FieldError{pointer, fmt.Sprintf(format, args...)})
+		errs = append(errs, FieldError{Pointer: pointer, Detail: fmt.Sprintf(format, args...)})
 	}
 	if detail := CheckName(s.Type); detail != "" {
 		bad("/type", "%s", detail)
@@ -158,14 +161,14 @@ func (s *Spec) Check() []FieldError {
 // CheckLabels returns what is wrong with a set of labels at pointer.
 func CheckLabels(pointer string, labels Labels) []FieldError {
 	if len(labels) > MaxLabels {
-		return []FieldError{{pointer, fmt.Sprintf("has %d entries; the limit is %d", len(labels), MaxLabels)}}
+		return []FieldError{{Pointer: pointer, Detail: fmt.Sprintf("has %d entries; the limit is %d", len(labels), MaxLabels)}}
 	}
 	for _, l := range labels {
 		if l.Key == "" || len(l.Key) > MaxLabelKey || !printable(l.Key) {
-			return []FieldError{{pointer, fmt.Sprintf("key %q must be 1 to %d printable bytes", clip([]byte(l.Key)), MaxLabelKey)}}
+			return []FieldError{{Pointer: pointer, Detail: fmt.Sprintf("key %q must be 1 to %d printable bytes", clip([]byte(l.Key)), MaxLabelKey)}}
 		}
 		if len(l.Value) > MaxLabelValue || !utf8.ValidString(l.Value) {
-			return []FieldError{{pointer + "/" + l.Key, fmt.Sprintf("must be at most %d bytes of UTF-8", MaxLabelValue)}}
+			return []FieldError{{Pointer: pointer + "/" + l.Key, Detail: fmt.Sprintf("must be at most %d bytes of UTF-8", MaxLabelValue)}}
 		}
 	}
 	return nil

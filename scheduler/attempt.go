@@ -147,7 +147,7 @@ func (t *term) dispatchTo(att *attempt, row *job.Job, now time.Duration, fx *eff
 		Attempt: row.Attempt(), MaxAttempts: row.MaxAttempts, Priority: row.Priority,
 		Payload: row.Payload, PayloadBytes: row.PayloadBytes, CreatedAt: int64(row.CreatedAt),
 		Timeout: int64(row.Timeout), Lease: int64(row.Lease), Metadata: row.Metadata.Map(), Tags: row.Tags,
-		CorrelationID: row.CorrelationID, Traceparent: row.Traceparent,
+		CorrelationID: row.CorrelationID, Traceparent: row.Traceparent, Schedule: row.Schedule, Tick: int64(row.Tick),
 	}})
 	if att.cancelled {
 		t.askToStop(att, now, fx)

@@ -113,23 +113,23 @@ func (d *deciding) fireOrGiveWay(planned job.Time, late bool) {
 	}
 	switch {
 	case row.Overlap == job.OverlapSkip:
-		d.tick(&command.Tick{Planned: planned, Action: job.TickSkipped, Reason: d.openReason()})
+		d.tick(&command.Tick{Planned: planned, Action: job.TickSkipped, Reason: d.openReason() + " not ended"})
 	case row.Overlap == job.OverlapQueueOne && row.Queued != 0:
 		d.tick(&command.Tick{Planned: planned, Action: job.TickSkipped, Reason: "the tick of " + row.Queued.String() + " waits already"})
 	case row.Overlap == job.OverlapCancelRunning:
 		// First the tick, so that it is there when the last job ends.
-		d.tick(&command.Tick{Planned: planned, Action: job.TickQueued, Reason: "it waits until " + d.openReason() + ", which have been cancelled, have ended"})
+		d.tick(&command.Tick{Planned: planned, Action: job.TickQueued, Reason: "it waits: " + d.openReason() + " not ended, and cancelling was asked for"})
 		for _, id := range row.OpenJobs {
 			if !d.cancelling(id) {
 				d.add(&command.Cancel{Job: id, Reason: "the next tick of schedule " + row.Name + " has come"})
 			}
 		}
 	default:
-		d.tick(&command.Tick{Planned: planned, Action: job.TickQueued, Reason: "it waits until " + d.openReason() + " have ended"})
+		d.tick(&command.Tick{Planned: planned, Action: job.TickQueued, Reason: "it waits: " + d.openReason() + " not ended"})
 	}
 }
 
-// openReason names the open jobs.
+// openReason names the open jobs, up to the verb: "job 4 has", "jobs 4, 5 have".
 func (d *deciding) openReason() string {
 	row := d.row
 	const most = 3
@@ -139,11 +139,11 @@ func (d *deciding) openReason() string {
 	}
 	text := strings.Join(names, ", ")
 	if n := row.Open - int64(len(names)); n > 0 && len(names) > 0 {
-		return fmt.Sprintf("jobs %s and %d more", text, n)
+		return fmt.Sprintf("jobs %s and %d more have", text, n)
 	} else if len(names) == 1 {
-		return "job " + text
+		return "job " + text + " has"
 	}
-	return "jobs " + text
+	return "jobs " + text + " have"
 }
 
 // pass records that nothing comes of the ticks in (from, through]. It reports whether

@@ -47,7 +47,7 @@ func everyKind() []Message {
 		{Dispatch: &Dispatch{
 			Job: 1, Fence: 2, Type: "echo", Queue: "default", Attempt: 1, MaxAttempts: 5, Priority: 4, Payload: job.JSON(`"x"`),
 			CreatedAt: 5, Timeout: 6, Lease: 7, Metadata: map[string]string{"k": "v"}, Tags: []string{"t"},
-			CorrelationID: "c", Traceparent: "00-1-2-01",
+			CorrelationID: "c", Traceparent: "00-1-2-01", Schedule: "nightly", Tick: 1798761600000,
 		}},
 		{Dispatch: &Dispatch{Job: 1, Fence: 2, Type: "echo", Queue: "default", Attempt: 1, MaxAttempts: 5, PayloadBytes: []byte("raw")}},
 		{ResultAck: &ResultAck{Job: 1, Fence: 2, Accepted: true, Reason: "r"}},

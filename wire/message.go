@@ -119,6 +119,10 @@ type Dispatch struct {
 	Tags          []string          `json:"tags,omitempty" msg:"tags,omitempty"`
 	CorrelationID string            `json:"correlation_id,omitempty" msg:"correlation_id,omitempty"`
 	Traceparent   string            `json:"traceparent,omitempty" msg:"traceparent,omitempty"`
+	// Schedule is the name of the schedule that made the job, Tick the planned time
+	// that it stands for, in milliseconds; zero for one made by hand.
+	Schedule string `json:"schedule,omitempty" msg:"schedule,omitempty"`
+	Tick     int64  `json:"tick_ms,omitempty" msg:"tick_ms,omitempty"`
 }
 
 // Ack says that the agent has a dispatch and will execute it.

@@ -444,8 +444,8 @@ func (z *Cancel) Msgsize() (s int) {
 func (z *Dispatch) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(16)
-	var zb0001Mask uint16 /* 16 bits */
+	zb0001Len := uint32(18)
+	var zb0001Mask uint32 /* 18 bits */
 	_ = zb0001Mask
 	if z.Priority == 0 {
 		zb0001Len--
@@ -482,6 +482,14 @@ func (z *Dispatch) MarshalMsg(b []byte) (o []byte, err error) {
 	if z.Traceparent == "" {
 		zb0001Len--
 		zb0001Mask |= 0x8000
+	}
+	if z.Schedule == "" {
+		zb0001Len--
+		zb0001Mask |= 0x10000
+	}
+	if z.Tick == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x20000
 	}
 	// variable map header, size zb0001Len
 	o = msgp.AppendMapHeader(o, zb0001Len)
@@ -560,6 +568,16 @@ func (z *Dispatch) MarshalMsg(b []byte) (o []byte, err error) {
 			// string "traceparent"
 			o = append(o, 0xab, 0x74, 0x72, 0x61, 0x63, 0x65, 0x70, 0x61, 0x72, 0x65, 0x6e, 0x74)
 			o = msgp.AppendString(o, z.Traceparent)
+		}
+		if (zb0001Mask & 0x10000) == 0 { // if not omitted
+			// string "schedule"
+			o = append(o, 0xa8, 0x73, 0x63, 0x68, 0x65, 0x64, 0x75, 0x6c, 0x65)
+			o = msgp.AppendString(o, z.Schedule)
+		}
+		if (zb0001Mask & 0x20000) == 0 { // if not omitted
+			// string "tick_ms"
+			o = append(o, 0xa7, 0x74, 0x69, 0x63, 0x6b, 0x5f, 0x6d, 0x73)
+			o = msgp.AppendInt64(o, z.Tick)
 		}
 	}
 	return
@@ -726,6 +744,18 @@ func (z *Dispatch) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Traceparent")
 				return
 			}
+		case "schedule":
+			z.Schedule, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Schedule")
+				return
+			}
+		case "tick_ms":
+			z.Tick, bts, err = msgp.ReadInt64Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Tick")
+				return
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -751,7 +781,7 @@ func (z *Dispatch) Msgsize() (s int) {
 	for za0003 := range z.Tags {
 		s += msgp.StringPrefixSize + len(z.Tags[za0003])
 	}
-	s += 15 + msgp.StringPrefixSize + len(z.CorrelationID) + 12 + msgp.StringPrefixSize + len(z.Traceparent)
+	s += 15 + msgp.StringPrefixSize + len(z.CorrelationID) + 12 + msgp.StringPrefixSize + len(z.Traceparent) + 9 + msgp.StringPrefixSize + len(z.Schedule) + 8 + msgp.Int64Size
 	return
 }
 

@@ -9,6 +9,10 @@ import (
 
 func attempt(n int) func(*wire.Dispatch) { return func(d *wire.Dispatch) { d.Attempt = n } }
 
+func scheduled(name string, tick int64) func(*wire.Dispatch) {
+	return func(d *wire.Dispatch) { d.Schedule, d.Tick = name, tick }
+}
+
 func rawBytes(b string) func(*wire.Dispatch) {
 	return func(d *wire.Dispatch) { d.Payload, d.PayloadBytes = nil, []byte(b) }
 }

@@ -41,7 +41,8 @@ type ExecConfig struct {
 // "stdin":"text","timeout":"30s"}; only argv must be there. Nothing is ever given
 // to a shell. A program without a path is looked for in the agent's PATH. It gets
 // the agent's environment without the variables whose names begin with ORRERY_,
-// then ORRERY_JOB_ID, ORRERY_ATTEMPT and ORRERY_FENCE, then env.
+// then ORRERY_JOB_ID, ORRERY_ATTEMPT and ORRERY_FENCE, for the job of a schedule
+// ORRERY_SCHEDULE and ORRERY_TICK, its planned time (RFC 3339), then env.
 //
 // The result is {"exit_code":0,"stdout":"…","stderr":"…"}. Another exit code fails
 // the attempt with the kind "exit". Lines go to the job's log as they come, with
@@ -210,6 +211,12 @@ func environment(own []string, added map[string]string, j *agent.RawJob) []strin
 		"ORRERY_JOB_ID="+j.ID.String(),
 		"ORRERY_ATTEMPT="+strconv.Itoa(j.Attempt),
 		"ORRERY_FENCE="+strconv.FormatUint(uint64(j.Fence), 10))
+	if j.Schedule != "" {
+		env = append(env, "ORRERY_SCHEDULE="+j.Schedule)
+	}
+	if !j.Tick.IsZero() {
+		env = append(env, "ORRERY_TICK="+j.Tick.Format(time.RFC3339))
+	}
 	for _, key := range slices.Sorted(maps.Keys(added)) {
 		env = append(env, key+"="+added[key])
 	}

@@ -117,8 +117,16 @@ func TestExec(t *testing.T) {
 				t.Errorf("%q is missing in %q", want, out.Stdout)
 			}
 		}
-		if strings.Contains(out.Stdout, "secret") {
-			t.Error("the agent's token was passed on")
+		if strings.Contains(out.Stdout, "secret") || strings.Contains(out.Stdout, "ORRERY_SCHEDULE") || strings.Contains(out.Stdout, "ORRERY_TICK") {
+			t.Errorf("the agent's token was passed on, or a schedule that there is not: %s", out.Stdout)
+		}
+		out = resultOf(t, n.run("exec", payload, scheduled("nightly", 1798761600000)))
+		if !strings.Contains(out.Stdout, "\nORRERY_SCHEDULE=nightly\nORRERY_TICK=2027-01-01T00:00:00Z\n") {
+			t.Errorf("the schedule is missing in %s", out.Stdout)
+		}
+		out = resultOf(t, n.run("exec", payload, scheduled("nightly", 0)))
+		if !strings.Contains(out.Stdout, "\nORRERY_SCHEDULE=nightly\n") || strings.Contains(out.Stdout, "ORRERY_TICK") {
+			t.Errorf("a job made by hand has %s", out.Stdout)
 		}
 	})
 	t.Run("the folder is the one asked for", func(t *testing.T) {

@@ -1,4 +1,4 @@
--- Version 2: schedules, and the history of their ticks.
+-- Version 2: schedules, the history of their ticks, and the jobs of each.
 
 CREATE TABLE schedules (
 	name TEXT PRIMARY KEY,
@@ -11,3 +11,7 @@ CREATE TABLE ticks (
 	doc BLOB NOT NULL,
 	PRIMARY KEY (schedule, seq)
 ) WITHOUT ROWID;
+
+-- The name of the schedule that made the job. Jobs without one are not in the index.
+ALTER TABLE jobs ADD COLUMN schedule TEXT;
+CREATE INDEX jobs_schedule ON jobs (schedule) WHERE schedule IS NOT NULL;
