@@ -68,7 +68,7 @@ func New(cfg Config) (*Agent, error) {
 	a.dial = a.dialWebSocket
 	a.bench = &bench{
 		slots: cfg.Slots, out: newOutgoing(), now: newClock(suspended).now, stir: a.stir, log: a.log,
-		recorded: cfg.Hooks.Recorded, held: make(map[job.ID]*attempt),
+		hooks: cfg.Hooks, held: make(map[job.ID]*attempt),
 	}
 	return a, nil
 }

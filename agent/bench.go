@@ -28,9 +28,9 @@ type bench struct {
 	now func() time.Time
 	// stir wakes the keeper. It doesn't block.
 	stir func()
-	// recorded is Hooks.Recorded, called without mu; nil does nothing.
-	recorded func(*RawJob, bool)
-	log      *slog.Logger
+	// hooks are told of results.
+	hooks Hooks
+	log   *slog.Logger
 
 	mu sync.Mutex
 	// held is the newest attempt of each job; older ones hang on it.
@@ -209,8 +209,8 @@ func (b *bench) conclude(at *attempt, result *wire.Result) {
 
 // acknowledge forgets a result that was recorded or refused.
 func (b *bench) acknowledge(ack *wire.ResultAck) {
-	if at := b.settle(ack); at != nil && b.recorded != nil {
-		b.recorded(&at.raw, ack.Accepted)
+	if at := b.settle(ack); at != nil && b.hooks.Recorded != nil {
+		b.hooks.Recorded(&at.raw, ack.Accepted)
 	}
 }
 
@@ -273,6 +273,9 @@ func (b *bench) void(at *attempt) {
 		b.unqueue(at)
 	case ended:
 		at.log.shut(at, true)
+		if at.result != nil && b.hooks.Dropped != nil {
+			b.hooks.Dropped(&at.raw)
+		}
 	}
 	b.forget(at)
 }

@@ -77,6 +77,10 @@ type Hooks struct {
 	// Recorded is called when the cluster has answered for the result of an attempt:
 	// accepted says that it counts; otherwise it came too late.
 	Recorded func(j *RawJob, accepted bool)
+	// Dropped is called instead when the cluster says that it waits no longer for a
+	// result: it has it, and the answer was lost or overtaken, or it has given the job
+	// up or away.
+	Dropped func(j *RawJob)
 }
 
 const defaultDrain = 30 * time.Second

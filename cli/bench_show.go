@@ -136,6 +136,7 @@ func checkText(c *bench.Check) string {
 	for _, s := range slices.Sorted(maps.Keys(c.Server)) {
 		add(c.Server[s], s.String())
 	}
+	add(c.Untold, "of them without telling the agent")
 	add(c.Deleted, "deleted already")
 	add(c.Repeated, "executed again")
 	return strings.Join(parts, ", ")

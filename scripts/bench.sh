@@ -192,18 +192,24 @@ start() {
 
 addrs() { local IFS=,; echo "${urls[*]}"; }
 
+# bad ARGS... ends the script because a bench did; what the nodes said may tell why.
+bad() {
+	tail -n 20 "$work"/node*.log >&2
+	fail "orrery bench $* ended badly"
+}
+
 # bench FIGURE MODE ARGS... measures the running cluster.
 bench() {
 	local figure=$1 file=$results/$1/$run.json
 	shift
 	mkdir -p "$results/$figure"
-	timeout --foreground -k 20 1800 "$orrery" bench "$@" --addr "$(addrs)" --json >"$file" || fail "orrery bench $* ended badly"
+	timeout --foreground -k 20 1800 "$orrery" bench "$@" --addr "$(addrs)" --json >"$file" || bad "$@"
 }
 
 # fill_with ARGS... stores jobs that nobody executes.
 fill_with() {
 	timeout --foreground -k 20 3600 "$orrery" bench submit --keep --connections 4 --addr "$(addrs)" --json "$@" >"$work/fill.json" ||
-		fail "orrery bench submit $* ended badly"
+		bad submit "$@"
 }
 
 # note FIGURE TEXT... keeps lines of names and numbers.

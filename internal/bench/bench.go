@@ -171,7 +171,7 @@ func (r *run) process(ctx context.Context) error {
 	if err := r.hireAll(ctx); err != nil {
 		return err
 	}
-	r.begin("executing", 0, r.counters.recorded.Load)
+	r.begin("executing", 0, r.done)
 	r.counters.inRecorded.Store(0)
 	begin := r.now()
 	r.span.set(begin, begin+forever)
@@ -190,11 +190,11 @@ func (r *run) endToEnd(ctx context.Context) error {
 	if err := r.hireAll(ctx); err != nil {
 		return err
 	}
-	r.begin("submitting and executing", r.loadTime(), r.counters.recorded.Load)
+	r.begin("submitting and executing", r.loadTime(), r.done)
 	if err := r.load(ctx); err != nil {
 		return err
 	}
-	r.begin("executing the rest", 0, r.counters.recorded.Load)
+	r.begin("executing the rest", 0, r.done)
 	err := r.finish(ctx)
 	if r.endsWithResults() {
 		r.endSpan(ctx, r.lastRecorded())
@@ -269,7 +269,7 @@ func (r *run) tellProgress(ctx context.Context) {
 		main := r.request
 		if r.cfg.executes() {
 			main = r.start
-			p.Waiting = r.counters.acked.Load() - r.counters.recorded.Load()
+			p.Waiting = r.counters.acked.Load() - r.done()
 		}
 		p.P99 = main.summary().P99
 		r.cfg.Progress(p)

@@ -32,6 +32,8 @@ func TestCompare(t *testing.T) {
 		{"one is not", Check{Acked: 3, Recorded: 2, Server: counts{job.Completed: 2, job.Running: 1}}, true, "only 2 are completed"},
 		{"one is not, and need not be", Check{Acked: 3, Recorded: 2, Server: counts{job.Completed: 2, job.Running: 1}}, false, ""},
 		{"a result that nobody has", Check{Acked: 3, Recorded: 3, Server: counts{job.Completed: 2, job.Failed: 1}}, false, "3 recorded results, and has 2"},
+		{"a result of which the agent was told to forget it", Check{Acked: 3, Recorded: 2, Untold: 1, Server: counts{job.Completed: 3}}, true, ""},
+		{"a job that was executed again", Check{Acked: 3, Recorded: 3, Untold: 1, Repeated: 1, Server: counts{job.Completed: 3}}, true, ""},
 		{"a result of which nobody was told", Check{Acked: 3, Recorded: 2, Server: counts{job.Completed: 3}}, true, "told the agents of 2"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

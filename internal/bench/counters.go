@@ -14,8 +14,11 @@ type counters struct {
 	requests, acked, refused, unknown atomic.Int64
 	inRequests, inAcked, inRecorded   atomic.Int64
 	// started counts calls of the handler, again those that were not a job's first.
-	started, again         atomic.Int64
+	started, again atomic.Int64
+	// recorded results are those that an agent was told to be; untold those that it was
+	// told to forget, which is the same unless the job is executed again.
 	recorded, notAccepted  atomic.Int64
+	untold                 atomic.Int64
 	late, unsent, throttle atomic.Int64
 	// firstStart and lastRecorded are times since the measurement's clock began.
 	firstStart, lastRecorded atomic.Int64

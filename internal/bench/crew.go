@@ -107,7 +107,18 @@ func (w *crew) agent(i int, cfg crewConfig, connected func()) (*agent.Agent, err
 		Hooks: agent.Hooks{
 			Connected:    func(string) { connected() },
 			Disconnected: func(_ string, err error) { w.loses(err) },
-			Recorded:     func(j *agent.RawJob, accepted bool) { r.recordedOne(i, j, accepted) },
+			Recorded: func(j *agent.RawJob, accepted bool) {
+				if !accepted {
+					r.counters.notAccepted.Add(1)
+					return
+				}
+				r.counters.recorded.Add(1)
+				r.ended(i, j)
+			},
+			Dropped: func(j *agent.RawJob) {
+				r.counters.untold.Add(1)
+				r.ended(i, j)
+			},
 		},
 	})
 	if err != nil {
@@ -166,15 +177,10 @@ func (r *run) startedOne(i int, j *agent.RawJob) {
 	}
 }
 
-// recordedOne is called when the cluster has recorded, or refused, a result.
-func (r *run) recordedOne(i int, j *agent.RawJob, accepted bool) {
+// ended is called when the cluster has recorded a result, as far as the agent can know.
+func (r *run) ended(i int, j *agent.RawJob) {
 	now := r.now()
 	c := r.counters
-	if !accepted {
-		c.notAccepted.Add(1)
-		return
-	}
-	c.recorded.Add(1)
 	c.lastRecorded.Store(int64(now))
 	if r.span.has(now) {
 		c.inRecorded.Add(1)
@@ -191,16 +197,23 @@ var errStuck = errors.New("the cluster has jobs of this measurement that are not
 // stuckAfter is for how long nothing may be recorded.
 const stuckAfter = 30 * time.Second
 
-// finish waits until everything that was acknowledged is recorded.
+// finish waits until everything that was acknowledged is recorded. When agents were not
+// told of every result, the cluster is asked.
 func (r *run) finish(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	last, since := int64(-1), time.Now()
 	for {
-		done, want := r.counters.recorded.Load(), r.counters.acked.Load()
+		done, want := r.done(), r.counters.acked.Load()
+		if done >= want {
+			if r.counters.untold.Load() == 0 {
+				return nil
+			}
+			if left, _, err := r.left(ctx); err != nil || left == 0 {
+				return err
+			}
+		}
 		switch {
-		case done >= want:
-			return nil
 		case done != last:
 			last, since = done, time.Now()
 		case time.Since(since) > stuckAfter:
@@ -213,3 +226,6 @@ func (r *run) finish(ctx context.Context) error {
 		}
 	}
 }
+
+// done is how many results are recorded, as far as is known here.
+func (r *run) done() int64 { return r.counters.recorded.Load() + r.counters.untold.Load() }

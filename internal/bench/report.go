@@ -76,10 +76,13 @@ type Check struct {
 	Unknown int64 `json:"unknown"`
 	Refused int64 `json:"refused"`
 	// Recorded are results that the agents were told to be recorded, NotAccepted those
-	// that came too late, Repeated handlers that were called for a job once more.
+	// that came too late, Repeated handlers that were called for a job once more. Untold
+	// are results that the agents were told to forget, because the cluster has them: the
+	// answer was lost or overtaken.
 	Recorded    int64 `json:"recorded"`
 	NotAccepted int64 `json:"not_accepted"`
 	Repeated    int64 `json:"repeated"`
+	Untold      int64 `json:"untold"`
 	// Server is what the queue holds, by state; Deleted how many jobs the cluster
 	// deleted meanwhile at the end of their retention.
 	Server  map[job.State]int64 `json:"server"`
