@@ -32,11 +32,12 @@ func exactlyOnce(b *bundle, seed uint64) {
 			b.lead()
 			x.connect()
 		case 1:
+			dice := rand.New(rand.NewPCG(seed, r.Uint64())) // the term's, under the log's mutex
 			b.refusing(func(items []command.Item) error {
 				switch {
 				case items[0].Command.Kind() != command.KindTick:
 					return nil
-				case r.IntN(2) == 0:
+				case dice.IntN(2) == 0:
 					return &job.Error{Kind: job.Overloaded, Code: "overloaded"}
 				default:
 					return job.ErrOutcomeUnknown
