@@ -125,5 +125,6 @@ func checkCluster(cmd *cobra.Command, cfg *server.Config) error {
 func nodeFlags(cmd *cobra.Command, cfg *server.Config) {
 	cmd.Flags().StringVar(&cfg.Data, "data", defaultData, "`folder` for everything that the node stores")
 	cmd.Flags().StringVar(&cfg.HTTP, "http", "127.0.0.1:7700", "`address` to listen on; port 0 takes a free one")
+	cmd.Flags().StringVar(&cfg.Profile, "profile", "", "loopback `address` at which /debug/pprof answers, such as 127.0.0.1:6060")
 	_ = cmd.MarkFlagDirname("data")
 }

@@ -74,6 +74,9 @@ func (s *Server) Run(ctx context.Context) error {
 		begin("members", s.keepPeers)
 	}
 	begin("backups", s.backups.Run)
+	if s.profile != nil {
+		begin("profiles", s.serveProfile)
+	}
 	begin("http", s.serve)
 	s.log.InfoContext(ctx, "node started", obs.Node(s.data.id.Node), obs.Addr(s.Addr()), obs.Path(s.data.path))
 
@@ -172,6 +175,9 @@ func (s *Server) Close() {
 	s.onClose.Do(func() {
 		if s.listener != nil {
 			_ = s.listener.Close()
+		}
+		if s.profile != nil {
+			_ = s.profile.Close()
 		}
 		if s.node != nil {
 			s.node.Close()

@@ -30,6 +30,9 @@ type Config struct {
 	// listens on loopback addresses only.
 	Token string
 
+	// Profile is a loopback address at which /debug/pprof answers; "" means nowhere.
+	Profile string
+
 	// Cluster is the address for the other nodes, TCP and UDP; "" means that this
 	// node is alone. Port 0 takes a free one.
 	Cluster string
@@ -79,6 +82,7 @@ type Server struct {
 	log      *slog.Logger
 	data     *dataDir
 	listener net.Listener
+	profile  net.Listener // nil without profiles
 	machine  *fsm.Machine
 	net      *network // nil on a node alone
 	node     *cluster.Node
@@ -113,6 +117,11 @@ func New(cfg Config) (_ *Server, err error) {
 	}()
 	if s.listener, err = listen(ctx, cfg.HTTP, cfg.Token != ""); err != nil {
 		return nil, err
+	}
+	if cfg.Profile != "" {
+		if s.profile, err = listenProfile(ctx, cfg.Profile); err != nil {
+			return nil, err
+		}
 	}
 	if s.data, err = openDataDir(cfg.Data, cfg.Version); err != nil {
 		return nil, err
