@@ -13,6 +13,7 @@ import (
 func exactlyOnce(b *bundle, seed uint64) {
 	b.t.Helper()
 	r := rand.New(rand.NewPCG(seed, 7))
+	which := rand.New(rand.NewPCG(seed, 8)) // by whoever proposes, one at a time
 	policies := map[string]job.CatchUpPolicy{"last": job.CatchUpLast, "none": job.CatchUpNone, "all": job.CatchUpAll}
 	for name, p := range policies {
 		b.schedule(name, "* * * * * *", func(s *job.ScheduleSpec) { s.CatchUp.Policy = p })
@@ -36,7 +37,7 @@ func exactlyOnce(b *bundle, seed uint64) {
 				switch {
 				case items[0].Command.Kind() != command.KindTick:
 					return nil
-				case r.IntN(2) == 0:
+				case which.IntN(2) == 0:
 					return &job.Error{Kind: job.Overloaded, Code: "overloaded"}
 				default:
 					return job.ErrOutcomeUnknown
