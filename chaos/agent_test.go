@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/orrery-io/orrery/agent"
+	"github.com/orrery-io/orrery/job"
 	"golang.org/x/sys/unix"
 )
 
@@ -112,6 +113,14 @@ func runAgent(ctx context.Context) error {
 	agent.Handle(a, "work", func(ctx context.Context, j *agent.Job[work]) (outcome, error) {
 		return rec.work(ctx, j, s)
 	})
+	agent.Handle(a, tickType, func(ctx context.Context, j *agent.Job[work]) (outcome, error) {
+		// All jobs of a schedule have the same payload: how long one takes is up to its
+		// id, and what it is for the agent is told beside it.
+		j.Args.Token = tickToken(j.Schedule, job.At(j.Tick))
+		j.Args.Steps = int(int64(j.ID) % int64(j.Args.Steps+1))
+		return rec.work(ctx, j, s)
+	})
+	agent.Handle(a, idleType, func(context.Context, *agent.Job[struct{}]) (struct{}, error) { return struct{}{}, nil })
 	return a.Run(ctx)
 }
 

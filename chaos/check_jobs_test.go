@@ -26,7 +26,7 @@ func (e *env) drain(ctx context.Context) time.Duration {
 	var left []*job.Job
 	for time.Since(start) < drainLimit && ctx.Err() == nil {
 		var err error
-		left, err = e.list(ctx, e.nodes[0], client.Filter{Types: []string{"work"}, States: active})
+		left, err = e.list(ctx, e.nodes[0], client.Filter{Types: []string{"work", tickType}, States: active})
 		if err == nil && len(left) == 0 {
 			return time.Since(start)
 		}

@@ -15,7 +15,7 @@
 //	history                 watch: terms, applied, event feed        executions, fake resource
 //	   └──────────────────────────────┬────────────────────────────────────────┘
 //	                                  ▼
-//	                        seven invariants (check_*_test.go)
+//	                        eight invariants (check_*_test.go)
 //
 // The schedule is a function of the seed. What exactly a fault meets is not: that
 // is up to the scheduler of the operating system. So a seed gives the same faults

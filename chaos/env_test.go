@@ -24,11 +24,13 @@ type options struct {
 	duration time.Duration
 	nodes    int
 	kills    int
-	only     []string
-	binary   string
-	keep     string
-	network  string // proxies, spaces (network namespaces), or either by the seed
-	lease    time.Duration
+	// schedules and workers are how many the mode schedules has.
+	schedules, workers int
+	only               []string
+	binary             string
+	keep               string
+	network            string // proxies, spaces (network namespaces), or either by the seed
+	lease              time.Duration
 }
 
 func (o *options) defaults() error {
@@ -36,10 +38,10 @@ func (o *options) defaults() error {
 		nodes    int
 		duration time.Duration
 	}
-	sizes := map[string]size{"quick": {3, 110 * time.Second}, "soak": {3, 20 * time.Minute}, "failover": {3, time.Hour}, "single": {1, 60 * time.Second}}
+	sizes := map[string]size{"quick": {3, 110 * time.Second}, "soak": {3, 20 * time.Minute}, "failover": {3, time.Hour}, "single": {1, 60 * time.Second}, "schedules": {3, 2 * time.Minute}}
 	s, ok := sizes[o.mode]
 	if !ok {
-		return fmt.Errorf("-chaos=%s: it must be quick, soak, failover or single", o.mode)
+		return fmt.Errorf("-chaos=%s: it must be quick, soak, failover, single or schedules", o.mode)
 	}
 	if o.nodes == 0 {
 		o.nodes = s.nodes
@@ -52,7 +54,7 @@ func (o *options) defaults() error {
 	}
 	o.lease = 3 * time.Second
 	switch {
-	case o.network == "" && (o.seed%2 == 1 || o.nodes == 1):
+	case o.network == "" && (o.seed%2 == 1 && o.mode != "schedules" || o.nodes == 1):
 		o.network = "proxies"
 	case o.network != "" && o.network != "proxies" && o.network != "spaces":
 		return fmt.Errorf("-net=%s: it must be proxies or spaces", o.network)
@@ -71,6 +73,7 @@ type env struct {
 	workers []*worker
 	jobs    *jobLoad
 	regs    *registers
+	plans   *scheduleLoad
 	feed    *listener
 	watch   *watcher
 	res     *resource
@@ -80,6 +83,7 @@ type env struct {
 	quiesce func() // ends the load; set by load
 
 	gaps     int            // damage that only verify found
+	jumps    []jump         // of clocks
 	counts   map[string]int // faults by name
 	deaths   []killed       // of leaders, for the failover figure
 	recovery []time.Duration

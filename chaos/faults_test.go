@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/orrery-io/orrery/job"
 )
 
 // fault is something that can happen.
@@ -128,18 +130,31 @@ func processFaults() []fault {
 			if err != nil {
 				return err
 			}
-			by := time.Duration(1+r.IntN(30)) * time.Minute
+			// What is far ahead takes away all ticks up to there: mostly it is a little.
+			by := time.Duration(3+r.IntN(18)) * time.Second
+			if r.IntN(3) == 0 {
+				by = time.Duration(1+r.IntN(30)) * time.Minute
+			}
 			if r.IntN(2) == 0 {
 				by = -by
 			}
-			e.say("  clock of %s jumps by %s", n.name, by)
-			if err := n.advance(by); err != nil {
-				return err
-			}
-			pauseFor(ctx, hold)
-			return n.advance(0)
+			return e.jump(ctx, n, by, hold)
 		}},
 	}
+}
+
+// jump sets the clock of a node, and later sets it back.
+func (e *env) jump(ctx context.Context, n *node, by, hold time.Duration) error {
+	e.say("  clock of %s jumps by %s", n.name, by)
+	set := func(d time.Duration) error {
+		e.jumps = append(e.jumps, jump{at: job.At(time.Now()), by: job.For(max(by, time.Duration(onItsWay)*time.Millisecond))})
+		return n.advance(d)
+	}
+	if err := set(by); err != nil {
+		return err
+	}
+	pauseFor(ctx, hold)
+	return set(0)
 }
 
 // killed notes the moment of a leader's death.

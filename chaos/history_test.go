@@ -34,6 +34,7 @@ var invariants = [...]string{
 	5: "the histories are linearizable",
 	6: "one leader per term, applied never goes back, databases are whole, one feed",
 	7: "a commit within seconds after healing",
+	8: "each tick of a schedule is decided once, as its policies say, and told",
 }
 
 // maxShown bounds how many violations of one invariant are kept.

@@ -17,16 +17,18 @@ import (
 
 // What scripts/chaos.sh and scripts/mutants.sh choose.
 var (
-	flagMode     = flag.String("chaos", "", "what to run: quick, soak, failover, or single (one node); empty runs only the checkers' own tests")
-	flagSeed     = flag.Uint64("seed", 0, "seed of the schedule of faults; 0 takes one from the clock")
-	flagDuration = flag.Duration("duration", 0, "how long faults go on; 0 is the mode's own")
-	flagBinary   = flag.String("binary", "", "the orrery program; it must be built with the tag chaos")
-	flagKeep     = flag.String("keep", "", "folder for the history of a failed run")
-	flagFaults   = flag.String("faults", "", "only these faults, divided by commas")
-	flagNodes    = flag.Int("nodes", 0, "how many nodes; 0 is the mode's own")
-	flagKills    = flag.Int("kills", 30, "how many leaders the mode failover kills")
-	flagNet      = flag.String("net", "", "what lies between nodes: proxies or spaces (network namespaces); empty chooses by the seed")
-	flagRoom     = flag.String("room", "", "folder for the nodes' data and logs; empty is a new one below the temporary folder")
+	flagMode      = flag.String("chaos", "", "what to run: quick, soak, failover, single (one node), or schedules (nothing is broken); empty runs only the checkers' own tests")
+	flagSeed      = flag.Uint64("seed", 0, "seed of the schedule of faults; 0 takes one from the clock")
+	flagDuration  = flag.Duration("duration", 0, "how long faults go on; 0 is the mode's own")
+	flagBinary    = flag.String("binary", "", "the orrery program; it must be built with the tag chaos")
+	flagKeep      = flag.String("keep", "", "folder for the history of a failed run")
+	flagFaults    = flag.String("faults", "", "only these faults, divided by commas")
+	flagNodes     = flag.Int("nodes", 0, "how many nodes; 0 is the mode's own")
+	flagKills     = flag.Int("kills", 30, "how many leaders the mode failover kills")
+	flagSchedules = flag.Int("schedules", 10_000, "how many schedules the mode schedules makes")
+	flagWorkers   = flag.Int("workers", 3, "how many agents execute the jobs of the mode schedules")
+	flagNet       = flag.String("net", "", "what lies between nodes: proxies or spaces (network namespaces); empty chooses by the seed")
+	flagRoom      = flag.String("room", "", "folder for the nodes' data and logs; empty is a new one below the temporary folder")
 )
 
 const (
@@ -101,9 +103,13 @@ func TestChaos(t *testing.T) {
 	if *flagFaults != "" {
 		only = strings.Split(*flagFaults, ",")
 	}
-	opts := options{mode: *flagMode, seed: seed, duration: *flagDuration, nodes: *flagNodes, kills: *flagKills, only: only, binary: *flagBinary, keep: *flagKeep, network: *flagNet}
+	opts := options{mode: *flagMode, seed: seed, duration: *flagDuration, nodes: *flagNodes, kills: *flagKills, schedules: *flagSchedules, workers: *flagWorkers, only: only, binary: *flagBinary, keep: *flagKeep, network: *flagNet}
 	if err := opts.defaults(); err != nil {
 		t.Fatal(err)
+	}
+	if opts.mode == "schedules" {
+		runCalm(t, opts)
+		return
 	}
 	run(t, opts)
 }

@@ -51,6 +51,7 @@ type cluster struct {
 	nodes    []*node
 	binary   string
 	lease    time.Duration
+	calm     bool   // with the settings of a user
 	key      string // file
 	token    string // file
 	clusters *http.Client
@@ -70,8 +71,10 @@ func (c *cluster) start(n *node) error {
 			}
 		}
 		argv = append(argv, "--http-advertise", "http://"+n.forAgents, "--cluster", n.cluster, "--advertise", n.viaCluster,
-			"--join", strings.Join(join, ","), "--bootstrap-expect", strconv.Itoa(len(c.nodes)), "--cluster-key-file", c.key,
-			"--snapshot-threshold", "32768") // tiny: logs are cut all the time
+			"--join", strings.Join(join, ","), "--bootstrap-expect", strconv.Itoa(len(c.nodes)), "--cluster-key-file", c.key)
+		if !c.calm {
+			argv = append(argv, "--snapshot-threshold", "32768") // tiny: logs are cut all the time
+		}
 	}
 	p, err := spawn(n.space, n.name, n.log, []string{"ORRERY_CHAOS_CLOCK=" + n.clock}, argv...)
 	if err != nil {

@@ -46,21 +46,7 @@ func run(t *testing.T, o options) {
 	for _, p := range plan {
 		e.journal.write("planned", map[string]any{"fault": p.fault.name, "hold": p.hold.String(), "seed": p.seed})
 	}
-	failed := func() {
-		list, summary := e.found.all()
-		for _, v := range list {
-			e.journal.write("violation", v)
-			t.Error(v)
-		}
-		if len(list) > 0 {
-			to, err := e.keepHistory()
-			if err != nil {
-				t.Error(err)
-			}
-			t.Errorf("RED: seed %d, invariants%s; history in %s", o.seed, summary, to)
-		}
-	}
-	defer failed()
+	defer e.verdict(t)
 	ctx := t.Context()
 	defer e.end()
 	if err := e.begin(ctx); err != nil {
@@ -69,6 +55,7 @@ func run(t *testing.T, o options) {
 	}
 	stop := e.load(ctx)
 	err := e.breakThings(ctx, plan)
+	e.plans.close(ctx, e.seed)
 	e.say("healed; waiting until all work has ended")
 	took := e.drain(ctx)
 	stop()
@@ -79,6 +66,23 @@ func run(t *testing.T, o options) {
 	e.say("all work ended %s after the last fault", took.Round(time.Millisecond))
 	e.check(ctx)
 	e.report()
+}
+
+// verdict reports what was found, and keeps the history when that is something.
+func (e *env) verdict(t *testing.T) {
+	list, summary := e.found.all()
+	for _, v := range list {
+		e.journal.write("violation", v)
+		t.Error(v)
+	}
+	if len(list) == 0 {
+		return
+	}
+	to, err := e.keepHistory()
+	if err != nil {
+		t.Error(err)
+	}
+	t.Errorf("RED: seed %d, invariants%s; history in %s", e.seed, summary, to)
 }
 
 func prepare(t *testing.T, o options) *env {
@@ -127,6 +131,7 @@ func prepare(t *testing.T, o options) *env {
 	}
 	e.jobs = newJobLoad(addrs, pause)
 	e.regs = newRegisters(addrs, e.found)
+	e.plans = &scheduleLoad{load: e.jobs, found: e.found}
 	e.feed = &listener{load: e.jobs, found: e.found}
 	e.watch = &watcher{cluster: e.cluster, found: e.found}
 	return e
@@ -178,6 +183,9 @@ func (e *env) load(ctx context.Context) (stop func()) {
 		for slot := range 3 {
 			wg.Go(func() { e.regs.use(ctx, e.seed, slot, 25*time.Millisecond) })
 		}
+	}
+	for i, t := range routines() {
+		wg.Go(func() { e.plans.keep(ctx, e.seed, t, uint64(i)) })
 	}
 	seeing.Go(func() { e.feed.follow(watching, e.seed) })
 	for _, n := range e.nodes {
@@ -259,6 +267,7 @@ func (e *env) check(ctx context.Context) {
 		pauses[w.setup.ID] = w.pauses
 	}
 	executions, late := checkExecutions(stamps, dispatches, pauses, e.found)
+	e.checkSchedules(ctx, seen)
 	e.say("%d events, %d dispatches, %d executions, %d steps of paused agents after another had begun, %d stale writes refused by the resource",
 		len(seen), len(dispatches), executions, late, e.res.stale)
 	e.verify(ctx)

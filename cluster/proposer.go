@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/orrery-io/orrery/command"
+	"github.com/orrery-io/orrery/internal/wallclock"
 	"github.com/orrery-io/orrery/job"
 )
 
@@ -249,7 +250,7 @@ type clock struct {
 func (c *clock) next() job.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.last = max(c.last, job.At(now()))
+	c.last = max(c.last, job.At(wallclock.Now()))
 	return c.last
 }
 

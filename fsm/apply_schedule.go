@@ -55,7 +55,9 @@ func (a *apply) setSchedule(c *command.SetSchedule, r *command.Result) error {
 	if old != nil && old.Next != 0 && old.Next > old.Cursor && old.Next <= c.Cursor && !old.Paused {
 		// It was due, and nobody had decided about it: there was no leader, or the
 		// change came between.
-		a.history(next, job.Tick{Planned: old.Next, Count: 1, AtLeast: true, Action: job.TickChanged, Reason: "the schedule got other times before it fired"})
+		gone := job.Tick{Planned: old.Next, Count: 1, AtLeast: true, Action: job.TickChanged, Reason: "the schedule got other times before it fired"}
+		a.skipped(job.ScheduleSkipped, next, &gone)
+		a.history(next, gone)
 	}
 	if c.Cursor != 0 {
 		next.Cursor, next.Next = max(next.Cursor, c.Cursor), c.Next
@@ -89,7 +91,9 @@ func (a *apply) pauseSchedule(c *command.PauseSchedule) error {
 			next.PausedAt = a.now
 		}
 		if next.Queued != 0 {
-			a.history(next, job.Tick{Planned: next.Queued, Count: 1, Action: job.TickPaused, Reason: "the schedule was paused while the tick waited"})
+			gone := job.Tick{Planned: next.Queued, Count: 1, Action: job.TickPaused, Reason: "the schedule was paused while the tick waited"}
+			a.skipped(job.ScheduleSkipped, next, &gone)
+			a.history(next, gone)
 			next.Queued = 0
 			next.Ticks.Paused++
 		}

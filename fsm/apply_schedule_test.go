@@ -195,6 +195,78 @@ func TestTick(t *testing.T) {
 	})
 }
 
+// Whatever becomes of a planned time is told, in the feed as in the history.
+func TestTicksAreTold(t *testing.T) {
+	planned := func(t job.Time) string { return t.String() }
+	tests := []struct {
+		name    string
+		overlap job.OverlapPolicy
+		do      func(b *bundle) (want []string)
+	}{
+		{"several that were missed", job.OverlapAllow, func(b *bundle) []string {
+			c := b.tick("s", 10, job.TickMissed)
+			c.Through, c.Count, c.Reason = c.Planned+20, 3, "late"
+			b.do(c)
+			return []string{"missed " + planned(c.Planned) + " to " + planned(c.Through) + ", 3 ticks: late"}
+		}},
+		{"more than were counted", job.OverlapAllow, func(b *bundle) []string {
+			c := b.tick("s", 10, job.TickPaused)
+			c.Through, c.Count, c.AtLeast = c.Planned+20, 2, true
+			b.do(c)
+			return []string{"paused " + planned(c.Planned) + " to " + planned(c.Through) + ", at least 2 ticks"}
+		}},
+		{"one that waits makes way for a newer one", job.OverlapCancelRunning, func(b *bundle) []string {
+			b.do(b.tick("s", 10, job.TickFired))
+			first, second := b.tick("s", 10, job.TickQueued), b.tick("s", 20, job.TickQueued)
+			b.do(first)
+			b.do(second)
+			return []string{
+				"queued " + planned(first.Planned),
+				"skipped " + planned(first.Planned) + ": a newer tick took its place while it waited",
+				"queued " + planned(second.Planned),
+			}
+		}},
+		{"one that waits when the schedule is paused", job.OverlapQueueOne, func(b *bundle) []string {
+			b.do(b.tick("s", 10, job.TickFired))
+			c := b.tick("s", 10, job.TickQueued)
+			b.do(c)
+			b.do(&command.PauseSchedule{Name: "s", Paused: true})
+			return []string{"queued " + planned(c.Planned), "paused " + planned(c.Planned) + ": the schedule was paused while the tick waited"}
+		}},
+		{"one that was due when the schedule gets other times", job.OverlapAllow, func(b *bundle) []string {
+			s := b.row("s")
+			b.do(&command.SetSchedule{Name: "s", Rev: s.Rev, Spec: s.ScheduleSpec, Cursor: s.Next + 5, Next: s.Next + 20})
+			return []string{"changed " + planned(s.Next) + ", at least 1 tick: the schedule got other times before it fired"}
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := scheduled(t, tt.overlap)
+			want := tt.do(b)
+			b.flush()
+			sub := b.m.Subscribe(job.EventID{})
+			var got []string
+			for n := len(want); len(got) < n; {
+				events, err := sub.Next(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range events {
+					if e.Type == job.ScheduleSkipped || e.Type == job.ScheduleQueued {
+						got = append(got, e.Detail)
+					}
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("the feed says %q, want %q", got, want)
+			}
+			if n := len(b.ticks("s")); n < len(want) {
+				t.Errorf("the history has %d entries", n)
+			}
+		})
+	}
+}
+
 func TestOpenJobs(t *testing.T) {
 	t.Run("a job that runs again is open again", func(t *testing.T) {
 		b := scheduled(t, job.OverlapSkip)

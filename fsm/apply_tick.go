@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"fmt"
+
 	"github.com/orrery-io/orrery/command"
 	"github.com/orrery-io/orrery/job"
 )
@@ -8,11 +10,15 @@ import (
 // tick records what becomes of a planned time, or of several in a row. The cursor,
 // which only goes forward, sees to it that each is decided once.
 func (a *apply) tick(c *command.Tick, r *command.Result) error {
-	old, err := a.schedule(c.Schedule, c.Rev)
+	rev := c.Rev
+	if mutant == "cursor" {
+		rev = 0
+	}
+	old, err := a.schedule(c.Schedule, rev)
 	if err != nil {
 		return err
 	}
-	if c.Planned <= old.Cursor {
+	if c.Planned <= old.Cursor && mutant != "cursor" {
 		return refuse(job.Errorf(job.Conflict, "tick_decided", "schedule %s has decided its ticks up to %s", c.Schedule, old.Cursor))
 	}
 	fires := c.Action == job.TickFired || c.Action == job.TickCaughtUp
@@ -50,7 +56,9 @@ func (a *apply) tick(c *command.Tick, r *command.Result) error {
 // it fires with this very command.
 func (a *apply) queueTick(s *job.Schedule, planned job.Time) {
 	if s.Queued != 0 {
-		a.history(s, job.Tick{Planned: s.Queued, Count: 1, Action: job.TickSkipped, Reason: "a newer tick took its place while it waited"})
+		gone := job.Tick{Planned: s.Queued, Count: 1, Action: job.TickSkipped, Reason: "a newer tick took its place while it waited"}
+		a.skipped(job.ScheduleSkipped, s, &gone)
+		a.history(s, gone)
 		s.Ticks.Skipped++
 	}
 	s.Queued = planned
@@ -61,11 +69,22 @@ func (a *apply) queueTick(s *job.Schedule, planned job.Time) {
 
 // skipped appends an event about ticks that made no job, or none yet.
 func (a *apply) skipped(t job.EventType, s *job.Schedule, x *job.Tick) {
-	e := a.emitSchedule(t, s)
-	e.Detail = x.Action.String() + " " + x.Planned.String()
-	if x.Reason != "" {
-		e.Detail = detail(e.Detail + ": " + x.Reason)
+	text := x.Action.String() + " " + x.Planned.String()
+	if x.Through != 0 {
+		text += " to " + x.Through.String()
 	}
+	switch {
+	case x.AtLeast && x.Count == 1:
+		text += ", at least 1 tick"
+	case x.AtLeast:
+		text += fmt.Sprintf(", at least %d ticks", x.Count)
+	case x.Count > 1:
+		text += fmt.Sprintf(", %d ticks", x.Count)
+	}
+	if x.Reason != "" {
+		text += ": " + x.Reason
+	}
+	a.emitSchedule(t, s).Detail = detail(text)
 }
 
 // fireQueued fires the ticks whose schedules have no open job any more since the last

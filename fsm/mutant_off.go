@@ -1,4 +1,4 @@
-//go:build !mutant_fence && !mutant_request && !mutant_time
+//go:build !mutant_cursor && !mutant_fence && !mutant_request && !mutant_time
 
 package fsm
 

@@ -2,10 +2,10 @@ package scheduler
 
 import (
 	"context"
-	"time"
 
 	"github.com/orrery-io/orrery/command"
 	"github.com/orrery-io/orrery/internal/obs"
+	"github.com/orrery-io/orrery/internal/wallclock"
 	"github.com/orrery-io/orrery/job"
 )
 
@@ -98,4 +98,4 @@ func (t *term) release(a *agent) {
 }
 
 // wall is the wall clock in the words of the log.
-func (t *term) wall() job.Time { return job.At(time.Now()) }
+func (t *term) wall() job.Time { return job.At(wallclock.Now()) }

@@ -13,6 +13,7 @@ import (
 func exactlyOnce(b *bundle, seed uint64) {
 	b.t.Helper()
 	r := rand.New(rand.NewPCG(seed, 7))
+	which := rand.New(rand.NewPCG(seed, 8)) // by whoever proposes, one at a time
 	policies := map[string]job.CatchUpPolicy{"last": job.CatchUpLast, "none": job.CatchUpNone, "all": job.CatchUpAll}
 	for name, p := range policies {
 		b.schedule(name, "* * * * * *", func(s *job.ScheduleSpec) { s.CatchUp.Policy = p })
@@ -32,12 +33,11 @@ func exactlyOnce(b *bundle, seed uint64) {
 			b.lead()
 			x.connect()
 		case 1:
-			dice := rand.New(rand.NewPCG(seed, r.Uint64())) // the term's, under the log's mutex
 			b.refusing(func(items []command.Item) error {
 				switch {
 				case items[0].Command.Kind() != command.KindTick:
 					return nil
-				case dice.IntN(2) == 0:
+				case which.IntN(2) == 0:
 					return &job.Error{Kind: job.Overloaded, Code: "overloaded"}
 				default:
 					return job.ErrOutcomeUnknown

@@ -8,11 +8,12 @@
 #   scripts/chaos.sh --soak 20m        for long
 #   scripts/chaos.sh --failover 30     kills 30 leaders and says how long each took
 #   scripts/chaos.sh --single          one node alone
+#   scripts/chaos.sh --schedules 10000 breaks nothing, and says how late ticks become jobs
 #
 #   --seed N          the schedule of a run before (it is printed, red or green)
 #   --faults A,B      only these
 #   --net NAME        proxies, or spaces (network namespaces, as root); by the seed otherwise
-#   --duration D      how long faults go on
+#   --duration D      how long faults go on; of --schedules, how long each half is watched
 #   --keep FOLDER     for the history of a failed run (chaos-history)
 #   --tags LIST       build tags of the program, besides chaos
 #   --program FILE    a program that is built already
@@ -23,12 +24,13 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-mode=quick seed=0 duration=0 kills=30 faults= net= keep=chaos-history tags= program=
+mode=quick seed=0 duration=0 kills=30 schedules=10000 faults= net= keep=chaos-history tags= program=
 while (($# > 0)); do
 	case "$1" in
 	--quick) mode=quick ;;
 	--single) mode=single ;;
 	--soak) mode=soak duration=$2 && shift ;;
+	--schedules) mode=schedules schedules=$2 && shift ;;
 	--failover) mode=failover kills=$2 && shift ;;
 	--seed) seed=$2 && shift ;;
 	--faults) faults=$2 && shift ;;
@@ -38,7 +40,7 @@ while (($# > 0)); do
 	--tags) tags=,$2 && shift ;;
 	--program) program=$2 && shift ;;
 	-h | --help)
-		sed -n '3,23s/^# \{0,1\}//p' scripts/chaos.sh
+		sed -n '3,24s/^# \{0,1\}//p' scripts/chaos.sh
 		exit 0
 		;;
 	*)
@@ -64,6 +66,6 @@ keep=$(cd "$keep" && pwd)
 cd "$tmp"
 status=0
 "$tmp/chaos.test" -test.run '^TestChaos$' -test.timeout 4h -chaos "$mode" -seed "$seed" -duration "$duration" \
-	-kills "$kills" -faults "$faults" -net "$net" -binary "$program" -keep "$keep" -room "$tmp/room" || status=$?
+	-kills "$kills" -schedules "$schedules" -faults "$faults" -net "$net" -binary "$program" -keep "$keep" -room "$tmp/room" || status=$?
 rmdir --ignore-fail-on-non-empty "$keep" 2>/dev/null || true
 exit $status

@@ -19,6 +19,7 @@ request|a repeated request id is executed again|1 5|lose-answers,kill-leader|20s
 ack|cancel and retry are acknowledged before they are committed|5|kill-leader,isolate-leader|25s
 time|apply asks its own clock|4|transfer|8s
 read|a linearizable read does not ask whether this node still leads|5|pause-leader|40s
+cursor|apply takes a tick whatever the cursor and the revision|8|kill-leader,transfer|30s
 nosync|the log is not synced|1|power-all|20s
 "
 

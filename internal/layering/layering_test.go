@@ -62,7 +62,7 @@ var sdkUsers = []string{"cli", "internal/bench", "server"}
 
 // helpers are leaves: they import nothing of ours, and everything may import
 // them but the packages in pure.
-var helpers = []string{"internal/obs", "internal/config", "internal/spelling"}
+var helpers = []string{"internal/obs", "internal/config", "internal/spelling", "internal/wallclock"}
 
 // pure packages know neither logging nor configuration: they are vocabulary,
 // or they end up in programs of others.

@@ -1,6 +1,6 @@
 //go:build chaos
 
-package cluster
+package wallclock
 
 import (
 	"os"
@@ -9,10 +9,9 @@ import (
 	"time"
 )
 
-// now is the clock from which entries get their time. In programs for the chaos
-// suite it is ahead of the real one by as many milliseconds as the file says that
-// ORRERY_CHAOS_CLOCK names.
-func now() time.Time {
+// Now returns what the machine's clock shows, and is ahead of it by as many
+// milliseconds as the file says that ORRERY_CHAOS_CLOCK names.
+func Now() time.Time {
 	t := time.Now()
 	file := os.Getenv("ORRERY_CHAOS_CLOCK")
 	if file == "" {

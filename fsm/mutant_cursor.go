@@ -1,0 +1,5 @@
+//go:build mutant_cursor
+
+package fsm
+
+const mutant = "cursor"
