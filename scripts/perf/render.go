@@ -150,7 +150,9 @@ func (g growth) section(s *Store, plots string) (string, error) {
 			text := "–"
 			if i := slices.IndexFunc(pts, func(p point) bool { return p.x == x }); i >= 0 {
 				f := pts[i].f
-				text = fmt.Sprintf("%s (%s – %s)", c.unit.text(f.median()), c.unit.text(f.low()), c.unit.text(f.high()))
+				if text = c.unit.text(f.median()); len(f.Values) > 1 {
+					text = fmt.Sprintf("%s (%s – %s)", text, c.unit.text(f.low()), c.unit.text(f.high()))
+				}
 			}
 			fmt.Fprintf(&b, " %s |", text)
 		}
