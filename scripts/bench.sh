@@ -410,10 +410,16 @@ both() {
 	(cd "$worktree" && CGO_ENABLED=0 go build -trimpath -o "$old" .)
 	for ((run = 1; run <= runs; run++)); do
 		for n in 1 3; do
-			program=$old results=$work/results.old
-			table "$n"
-			program=$orrery results=$work/results
-			table "$n"
+			# Who is first changes, lest one always finds the disk as the other left it.
+			for which in $( ((run % 2)) && echo old new || echo new old); do
+				if [[ $which == old ]]; then
+					program=$old results=$work/results.old
+				else
+					program=$orrery results=$work/results
+				fi
+				say "$which nodes"
+				table "$n"
+			done
 		done
 	done
 	echo "old: $compare ($(git rev-parse --short "$compare")), new: $revision, $runs runs of each in turn; load average before $(sed 's/.*"load":\([0-9.]*\).*/\1/' "$work/facts.json")"

@@ -250,7 +250,7 @@ func compare(args []string) error {
 		printed[r.key] = true
 		a, b := &Figure{Values: old[r.key]}, &Figure{Values: now[r.key]}
 		apart := ""
-		if a.high() < b.low() || b.high() < a.low() {
+		if len(a.Values) > 1 && len(b.Values) > 1 && (a.high() < b.low() || b.high() < a.low()) {
 			apart = ", no overlap"
 		}
 		fmt.Printf("%-70s %5s %14s %14s %8.3f  %s – %s, %s – %s%s\n", r.what, r.nodes, r.unit.text(a.median()), r.unit.text(b.median()),
