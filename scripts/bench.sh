@@ -362,15 +362,11 @@ by_payload() {
 	done
 }
 
-# soak_run is long, so it is done once. Half of the highest rate comes from the store,
-# or from this run.
+# soak_run is long, so it is done once, at half of the highest rate of these runs.
 soak_run() {
 	local rate
-	rate=$(sed -n 's/.*"jobs_per_second": \([0-9]*\).*/\1/p' "$results"/e2e/1/*.json 2>/dev/null | sort -n | tail -n 1)
-	if [[ -z $rate ]]; then
-		one e2e/1 1 e2e "${load[@]}"
-		rate=$(sed -n 's/.*"jobs_per_second": \([0-9]*\).*/\1/p' "$results/e2e/1/$run.json")
-	fi
+	if [[ ! -d $results/e2e/1 ]]; then one e2e/1 1 e2e "${load[@]}"; fi
+	rate=$(cat "$results"/e2e/1/*.json | sed -n 's/.*"jobs_per_second": \([0-9]*\).*/\1/p' | sort -n | tail -n 1)
 	say "$($quick && echo 5 s || echo ten minutes) at $((rate / 2)) jobs/s"
 	start 1
 	bench soak/1 e2e --rate $((rate / 2)) --batch 50 --connections 16 --retention 30s --duration "$($quick && echo 5s || echo 10m)"
