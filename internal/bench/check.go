@@ -86,7 +86,7 @@ const sweepTime = 3 * time.Minute
 // deleted is how many jobs were deleted at the end of their retention, on all nodes.
 func (r *run) deleted(ctx context.Context) (n int64) {
 	for _, s := range r.watch.look(ctx, r.now) {
-		n += s.deleted
+		n += s.Deleted
 	}
 	return n
 }
@@ -181,7 +181,7 @@ func (r *run) look(ctx context.Context) (survey, error) {
 		s.queues[q.Name] = maps.Clone(q.Counts)
 	}
 	for _, x := range r.watch.look(ctx, r.now) {
-		s.deleted += x.deleted
+		s.deleted += x.Deleted
 	}
 	if err := r.watch.trouble(); err != nil {
 		return survey{}, fmt.Errorf("look at the metrics: %w", err)

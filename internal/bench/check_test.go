@@ -104,9 +104,6 @@ orrery_cluster_log_file_bytes 4096
 # TYPE orrery_agentconn_messages_total counter
 orrery_agentconn_messages_total{direction="in"} 7
 orrery_agentconn_messages_total{direction="out"} 100
-# TYPE orrery_agentconn_closed_total counter
-orrery_agentconn_closed_total{reason="bye"} 2
-orrery_agentconn_closed_total{reason="lost"} 3
 # TYPE orrery_cluster_log_write_seconds histogram
 orrery_cluster_log_write_seconds_bucket{le="+Inf"} 1
 orrery_cluster_log_write_seconds_sum 1
@@ -172,7 +169,7 @@ func TestScrape(t *testing.T) {
 	}
 	w := newWatcher([]target{to}, "secret")
 	got := w.look(t.Context(), func() time.Duration { return 3 * time.Second })[0]
-	want := sampled{3 * time.Second, Sample{CPU: 12.5, RSS: 50331648, Log: 4096, leader: true, messages: 7, closed: 5}}
+	want := sampled{3 * time.Second, Sample{CPU: 12.5, RSS: 50331648, Log: 4096, leader: true, messages: 7}}
 	if got != want || w.trouble() != nil {
 		t.Errorf("got %+v\nwant %+v; trouble %v", got, want, w.trouble())
 	}
