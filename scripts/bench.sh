@@ -362,15 +362,11 @@ by_payload() {
 	done
 }
 
-# soak_run is long, so it is done once. Half of the highest rate comes from the store,
-# or from this run.
+# soak_run is long, so it is done once, at half of the highest rate of these runs.
 soak_run() {
 	local rate
-	rate=$(sed -n 's/.*"jobs_per_second": \([0-9]*\).*/\1/p' "$results"/e2e/1/*.json 2>/dev/null | sort -n | tail -n 1)
-	if [[ -z $rate ]]; then
-		one e2e/1 1 e2e "${load[@]}"
-		rate=$(sed -n 's/.*"jobs_per_second": \([0-9]*\).*/\1/p' "$results/e2e/1/$run.json")
-	fi
+	if [[ ! -d $results/e2e/1 ]]; then one e2e/1 1 e2e "${load[@]}"; fi
+	rate=$(cat "$results"/e2e/1/*.json | sed -n 's/.*"jobs_per_second": \([0-9]*\).*/\1/p' | sort -n | tail -n 1)
 	say "$($quick && echo 5 s || echo ten minutes) at $((rate / 2)) jobs/s"
 	start 1
 	bench soak/1 e2e --rate $((rate / 2)) --batch 50 --connections 16 --retention 30s --duration "$($quick && echo 5s || echo 10m)"
@@ -410,10 +406,16 @@ both() {
 	(cd "$worktree" && CGO_ENABLED=0 go build -trimpath -o "$old" .)
 	for ((run = 1; run <= runs; run++)); do
 		for n in 1 3; do
-			program=$old results=$work/results.old
-			table "$n"
-			program=$orrery results=$work/results
-			table "$n"
+			# Who is first changes, lest one always finds the disk as the other left it.
+			for which in $( ((run % 2)) && echo old new || echo new old); do
+				if [[ $which == old ]]; then
+					program=$old results=$work/results.old
+				else
+					program=$orrery results=$work/results
+				fi
+				say "$which nodes"
+				table "$n"
+			done
 		done
 	done
 	echo "old: $compare ($(git rev-parse --short "$compare")), new: $revision, $runs runs of each in turn; load average before $(sed 's/.*"load":\([0-9.]*\).*/\1/' "$work/facts.json")"

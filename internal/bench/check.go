@@ -59,7 +59,7 @@ func (c *Check) compare(complete bool) string {
 // beginning. Deleted jobs are not counted by queue, so they are looked at only when
 // some of this queue can be among them.
 func (r *run) count(ctx context.Context) (byState map[job.State]int64, deleted int64, err error) {
-	for range 50 {
+	for began := time.Now(); time.Since(began) < sweepTime; {
 		before := r.deleted(ctx)
 		q, err := r.api.Queue(ctx, r.queue, true)
 		if err != nil {
@@ -76,13 +76,17 @@ func (r *run) count(ctx context.Context) (byState map[job.State]int64, deleted i
 			return nil, 0, context.Cause(ctx)
 		}
 	}
-	return nil, 0, errors.New("it deletes jobs all the time, so they can't be counted")
+	return nil, 0, fmt.Errorf("it has deleted jobs for %s without a pause, so they can't be counted", sweepTime)
 }
+
+// sweepTime is for how long the cluster may be busy deleting what has been kept for
+// long enough, before it pauses.
+const sweepTime = 3 * time.Minute
 
 // deleted is how many jobs were deleted at the end of their retention, on all nodes.
 func (r *run) deleted(ctx context.Context) (n int64) {
 	for _, s := range r.watch.look(ctx, r.now) {
-		n += s.deleted
+		n += s.Deleted
 	}
 	return n
 }
@@ -177,7 +181,7 @@ func (r *run) look(ctx context.Context) (survey, error) {
 		s.queues[q.Name] = maps.Clone(q.Counts)
 	}
 	for _, x := range r.watch.look(ctx, r.now) {
-		s.deleted += x.deleted
+		s.deleted += x.Deleted
 	}
 	if err := r.watch.trouble(); err != nil {
 		return survey{}, fmt.Errorf("look at the metrics: %w", err)

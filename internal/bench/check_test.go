@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -49,7 +50,11 @@ func TestCompare(t *testing.T) {
 type scripted struct {
 	counts map[job.State]int64
 	took   atomic.Int64
-	tokens atomic.Int64 // requests without the token
+	// deleted are the deleted jobs that the metrics tell of, one time after the other;
+	// the last for ever.
+	deleted []int
+	mu      sync.Mutex
+	tokens  atomic.Int64 // requests without the token
 }
 
 func (n *scripted) start(t *testing.T) string {
@@ -63,7 +68,15 @@ func (n *scripted) start(t *testing.T) string {
 	mux.HandleFunc("GET /v1/queues/{name}", func(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]any{"name": r.PathValue("name"), "counts": n.counts})
 	})
-	mux.HandleFunc("GET /metrics", text(exposition))
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, exposition)
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if len(n.deleted) > 0 {
+			fmt.Fprintf(w, "# TYPE orrery_scheduler_deleted_jobs_total counter\norrery_scheduler_deleted_jobs_total %d\n", n.deleted[0])
+			n.deleted = n.deleted[min(1, len(n.deleted)-1):]
+		}
+	})
 	mux.HandleFunc("POST /v1/jobs", func(w http.ResponseWriter, _ *http.Request) {
 		n.took.Add(1)
 		w.WriteHeader(http.StatusCreated)
@@ -91,9 +104,6 @@ orrery_cluster_log_file_bytes 4096
 # TYPE orrery_agentconn_messages_total counter
 orrery_agentconn_messages_total{direction="in"} 7
 orrery_agentconn_messages_total{direction="out"} 100
-# TYPE orrery_agentconn_closed_total counter
-orrery_agentconn_closed_total{reason="bye"} 2
-orrery_agentconn_closed_total{reason="lost"} 3
 # TYPE orrery_cluster_log_write_seconds histogram
 orrery_cluster_log_write_seconds_bucket{le="+Inf"} 1
 orrery_cluster_log_write_seconds_sum 1
@@ -132,6 +142,26 @@ func TestNotes(t *testing.T) {
 	}
 }
 
+// TestDeleted counts while the cluster deletes jobs at the end of their retention: it
+// has to wait until the two counts are of one moment.
+func TestDeleted(t *testing.T) {
+	n := &scripted{counts: map[job.State]int64{job.Completed: 6}, deleted: []int{6, 7, 9}}
+	to, err := newTarget(n.start(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := newRun(Config{Mode: Submit, Addrs: []string{to.base}, Token: "secret", Retention: time.Nanosecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.before.deleted = 5
+	r.counters.acked.Store(10)
+	rep := r.report()
+	if err := r.check(t.Context(), rep, true); err != nil || rep.Check.Deleted != 4 || !rep.Check.Agrees {
+		t.Errorf("%+v, %v", rep.Check, err)
+	}
+}
+
 func TestScrape(t *testing.T) {
 	to, err := newTarget((&scripted{}).start(t))
 	if err != nil {
@@ -139,7 +169,7 @@ func TestScrape(t *testing.T) {
 	}
 	w := newWatcher([]target{to}, "secret")
 	got := w.look(t.Context(), func() time.Duration { return 3 * time.Second })[0]
-	want := sampled{3 * time.Second, Sample{CPU: 12.5, RSS: 50331648, Log: 4096, leader: true, messages: 7, closed: 5}}
+	want := sampled{3 * time.Second, Sample{CPU: 12.5, RSS: 50331648, Log: 4096, leader: true, messages: 7}}
 	if got != want || w.trouble() != nil {
 		t.Errorf("got %+v\nwant %+v; trouble %v", got, want, w.trouble())
 	}

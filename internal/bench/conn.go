@@ -41,8 +41,7 @@ func (t target) port() string {
 }
 
 // conn is one HTTP/1.1 connection. One goroutine uses it: it writes a request and
-// reads the answer itself, without the goroutines and channels of an http.Transport,
-// which cost more than the node's own work on a request.
+// reads the answer itself, without the goroutines and channels of an http.Transport.
 type conn struct {
 	to   target
 	dial func(context.Context, target) (net.Conn, error)

@@ -17,5 +17,7 @@
 //
 // The load comes from the same machine's processors when the cluster runs there, so
 // it is cheap: requests are rendered once, and each connection writes and reads its
-// own socket without a goroutine in between. Agents are those of package agent.
+// own socket without a goroutine in between. With a server that answers at once, which
+// takes its part, a request costs 25 µs of processor time this way and 60 µs by package
+// client; a node's work on a job takes 40. Agents are those of package agent.
 package bench

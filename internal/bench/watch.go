@@ -30,10 +30,12 @@ type Sample struct {
 	Sessions int64 `json:"sessions"`
 	Active   int64 `json:"active"`
 
+	// Deleted counts jobs removed at the end of their retention since the node's start.
+	Deleted int64 `json:"deleted_jobs"`
+
 	leader bool
-	// deleted counts jobs removed at the end of their retention, messages those from
-	// agents, closed their connections that ended; all since the node's start.
-	deleted, messages, closed int64
+	// messages are those from agents since the node's start.
+	messages int64
 	// maxFDs is how many descriptors the process may have.
 	maxFDs int64
 }
@@ -186,9 +188,8 @@ func sampleOf(sum func(name string, labels ...string) float64) Sample {
 		Sessions:   whole("orrery_agentconn_sessions"),
 		Active:     whole("orrery_scheduler_active_attempts"),
 		leader:     sum("orrery_cluster_is_leader") > 0,
-		deleted:    whole("orrery_scheduler_deleted_jobs_total"),
+		Deleted:    whole("orrery_scheduler_deleted_jobs_total"),
 		messages:   whole("orrery_agentconn_messages_total", "direction", "in"),
-		closed:     whole("orrery_agentconn_closed_total"),
 		maxFDs:     whole("process_max_fds"),
 	}
 }

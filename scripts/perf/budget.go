@@ -50,6 +50,8 @@ func (u unit) text(v float64) string {
 
 func digits(v float64) string {
 	switch {
+	case v > 0 && v < 0.1:
+		return fmt.Sprintf("%.3f", v)
 	case v < 10:
 		return fmt.Sprintf("%.2f", v)
 	case v < 100:
@@ -129,9 +131,13 @@ var others = []row{
 	{what: same, nodes: "3", key: "submit/3/request_p99", unit: millis},
 	{what: "single-job submits: processors of all nodes", nodes: "1", key: "submit/1/cpus", unit: cpus},
 	{what: same, nodes: "3", key: "submit/3/cpus", unit: cpus},
+	{what: "single-job submits: processor time of all nodes per job", nodes: "1", key: "submit/1/cpu_ms", unit: millis},
+	{what: same, nodes: "3", key: "submit/3/cpu_ms", unit: millis},
 	{what: "single-job submits: processors of the bench itself", nodes: "1", key: "submit/1/bench_cpus", unit: cpus},
 	{what: "end to end: processors of all nodes", nodes: "1", key: "e2e/1/cpus", unit: cpus},
 	{what: same, nodes: "3", key: "e2e/3/cpus", unit: cpus},
+	{what: "end to end: processor time of all nodes per job", nodes: "1", key: "e2e/1/cpu_ms", unit: millis},
+	{what: same, nodes: "3", key: "e2e/3/cpu_ms", unit: millis},
 	{what: "end to end: processors of the bench itself", nodes: "1", key: "e2e/1/bench_cpus", unit: cpus},
 	{what: "end to end: most memory of a node", nodes: "1", key: "e2e/1/rss", unit: bytesOf},
 	{what: same, nodes: "3", key: "e2e/3/rss", unit: bytesOf},

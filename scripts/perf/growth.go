@@ -102,15 +102,15 @@ func (g growth) xs(s *Store) (all []int) {
 // of the same differ by as much.
 const noise = 1.2
 
-// logarithmic compares the cost at the largest quantity with that at the smallest
-// from a thousand on: it may have grown as their logarithms have. Text is "" when
-// there are no two such points.
+// logarithmic compares the cost at the largest quantity with that at the one before:
+// it may have grown as their logarithms have. Before that caches fill up, which says
+// nothing about the law. Text is "" when there are no two such points.
 func logarithmic(pts []point, u unit) string {
 	pts = slices.DeleteFunc(slices.Clone(pts), func(p point) bool { return p.x < 1000 })
 	if len(pts) < 2 {
 		return ""
 	}
-	first, last := pts[0], pts[len(pts)-1]
+	first, last := pts[len(pts)-2], pts[len(pts)-1]
 	ratio := last.f.median() / first.f.median()
 	if u == perSecond {
 		ratio = 1 / ratio

@@ -61,7 +61,7 @@ func TestVerdict(t *testing.T) {
 
 func TestLogarithmic(t *testing.T) {
 	points := func(first, last float64) []point {
-		return []point{{0, &Figure{Values: []float64{1}}}, {1000, &Figure{Values: []float64{first}}}, {1_000_000, &Figure{Values: []float64{last}}}}
+		return []point{{0, &Figure{Values: []float64{1}}}, {10, &Figure{Values: []float64{1}}}, {1000, &Figure{Values: []float64{first}}}, {1_000_000, &Figure{Values: []float64{last}}}}
 	}
 	for _, tt := range []struct {
 		name        string
@@ -78,7 +78,7 @@ func TestLogarithmic(t *testing.T) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
-	if got := logarithmic(points(1, 2)[:2], millis); got != "" {
+	if got := logarithmic(points(1, 2)[:3], millis); got != "" {
 		t.Errorf("one point has a law: %q", got)
 	}
 }
@@ -127,6 +127,8 @@ func TestDocument(t *testing.T) {
 	write(t, in("facts.json"), `{"date":"today","revision":"r1","cores":2}`)
 	write(t, in("results/e2e/1/1.json"), goodReport)
 	write(t, in("results/e2e/1/2.json"), strings.Replace(goodReport, "41000", "43000", 1))
+	write(t, in("results/stored/0/1.num"), "filled_rss 40000000\n")
+	write(t, in("results/stored/0/2.num"), "filled_rss 42000000\n")
 	write(t, in("results/stored/1000/1.num"), "filled_rss 50000000\nready_ms 12.5\n")
 	write(t, in("results/stored/1000000/1.num"), "filled_rss 60000000\nready_ms 100\n")
 	write(t, in("results/soak/1/1.json"), goodReport)
@@ -161,8 +163,9 @@ func TestDocument(t *testing.T) {
 		"| `orrery dev`, until ready | 1 | ≤ 300 ms | 80.0 ms | 80.0 ms – 80.0 ms | 1 | met |",
 		"| 3 | ≥ 15,000/s | not measured |",
 		"1 of these figures are from today, revision `r1`.",
-		"| jobs stored (waiting) | 1,000 | 1,000,000 |",
-		"| start until ready | 12.5 ms (12.5 ms – 12.5 ms) | 100 ms (100 ms – 100 ms) | **worse**: cost × 8.00, logarithm × 2.00 |",
+		"| jobs stored (waiting) | 0 | 1,000 | 1,000,000 |",
+		"| after filling | 41.0 MB (40.0 MB – 42.0 MB) | 50.0 MB |",
+		"| start until ready | – | 12.5 ms | 100 ms | **worse**: cost × 8.00, logarithm × 2.00 |",
 		"![memory by jobs stored (waiting)](doc/stored-memory.svg)",
 		"(doc/soak-disk.svg)",
 	} {

@@ -25,34 +25,51 @@ var palette = []color.RGBA{{0, 114, 178, 255}, {213, 94, 0, 255}, {0, 158, 115, 
 
 var shapes = []draw.GlyphDrawer{draw.CircleGlyph{}, draw.SquareGlyph{}, draw.TriangleGlyph{}, draw.PyramidGlyph{}}
 
-// tickText writes the numbers at an axis with the unit.
-func tickText(u unit, ticks plot.Ticker) plot.Ticker {
-	return plot.TickerFunc(func(low, high float64) []plot.Tick {
-		all := ticks.Ticks(low, high)
-		for i, t := range all {
-			if t.Label != "" {
-				all[i].Label = u.text(t.Value)
+// ticksOf are about five round numbers from zero on, with the unit.
+func ticksOf(u unit) plot.Ticker {
+	return plot.TickerFunc(func(_, high float64) (all []plot.Tick) {
+		step := math.Pow(10, math.Floor(math.Log10(high/5)))
+		for _, more := range []float64{2, 2.5, 2} {
+			if high/step > 6 {
+				step *= more
 			}
+		}
+		for v := 0.0; v <= high; v += step {
+			all = append(all, plot.Tick{Value: v, Label: u.text(v)})
 		}
 		return all
 	})
 }
 
-// place is where a quantity stands on a logarithmic axis; nothing at all is one
-// decade before the first.
-func place(x int) float64 { return math.Max(float64(x), 0.5) }
+// headroom leaves room for the legend above the curves.
+const headroom = 1.35
+
+// place is where a quantity stands on a logarithmic axis; nothing at all is a decade
+// before the first of the others.
+func place(x int, all []int) float64 {
+	if x > 0 {
+		return float64(x)
+	}
+	for _, y := range all {
+		if y > 0 {
+			return float64(y) / 10
+		}
+	}
+	return 0.1
+}
 
 // draw writes curves along the quantity, with the spread of the runs.
 func (g growth) draw(s *Store, curves []curve, file string) error {
 	p := plot.New()
 	p.X.Label.Text = g.along
 	p.Y.Min = 0
-	p.Y.Tick.Marker = tickText(curves[0].unit, plot.DefaultTicks{})
-	p.Legend.Top, p.Legend.Left = true, false
+	p.Y.Tick.Marker = ticksOf(curves[0].unit)
+	p.Legend.Top, p.Legend.Left = true, true
 	p.Add(plotter.NewGrid())
 	var at []plot.Tick
-	for _, x := range g.xs(s) {
-		at = append(at, plot.Tick{Value: place(x), Label: count.text(float64(x))})
+	xs := g.xs(s)
+	for _, x := range xs {
+		at = append(at, plot.Tick{Value: place(x, xs), Label: count.text(float64(x))})
 	}
 	p.X.Tick.Marker = plot.ConstantTicks(at)
 	if g.name != "nodes" {
@@ -63,9 +80,9 @@ func (g growth) draw(s *Store, curves []curve, file string) error {
 		var spread plotter.YErrors
 		for _, pt := range g.points(s, c.what) {
 			m := pt.f.median()
-			xy = append(xy, plotter.XY{X: place(pt.x), Y: m})
+			xy = append(xy, plotter.XY{X: place(pt.x, xs), Y: m})
 			spread = append(spread, struct{ Low, High float64 }{m - pt.f.low(), pt.f.high() - m})
-			p.Y.Max = math.Max(p.Y.Max, pt.f.high()*1.1)
+			p.Y.Max = math.Max(p.Y.Max, pt.f.high()*headroom)
 		}
 		line, points, err := plotter.NewLinePoints(xy)
 		if err != nil {
@@ -98,11 +115,11 @@ func drawSoak(samples []Sample, name, file string) error {
 		if c.plot != name {
 			continue
 		}
-		p.Y.Tick.Marker = tickText(c.unit, plot.DefaultTicks{})
+		p.Y.Tick.Marker = ticksOf(c.unit)
 		var xy plotter.XYs
 		for _, x := range samples {
 			xy = append(xy, plotter.XY{X: x.At, Y: c.of(x)})
-			p.Y.Max = math.Max(p.Y.Max, c.of(x)*1.2)
+			p.Y.Max = math.Max(p.Y.Max, c.of(x)*headroom)
 		}
 		line, err := plotter.NewLine(xy)
 		if err != nil {
@@ -120,7 +137,8 @@ func drawSoak(samples []Sample, name, file string) error {
 func save(p *plot.Plot, file string) error {
 	p.BackgroundColor = color.White
 	c := vgsvg.NewWith(vgsvg.UseWH(plotWidth, plotHeight))
-	p.Draw(draw.New(c))
+	const margin = 4 * vg.Millimeter
+	p.Draw(draw.Crop(draw.New(c), margin, -3*margin, margin, -margin))
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}

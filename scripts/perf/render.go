@@ -150,7 +150,9 @@ func (g growth) section(s *Store, plots string) (string, error) {
 			text := "–"
 			if i := slices.IndexFunc(pts, func(p point) bool { return p.x == x }); i >= 0 {
 				f := pts[i].f
-				text = fmt.Sprintf("%s (%s – %s)", c.unit.text(f.median()), c.unit.text(f.low()), c.unit.text(f.high()))
+				if text = c.unit.text(f.median()); len(f.Values) > 1 {
+					text = fmt.Sprintf("%s (%s – %s)", text, c.unit.text(f.low()), c.unit.text(f.high()))
+				}
 			}
 			fmt.Fprintf(&b, " %s |", text)
 		}
@@ -248,7 +250,7 @@ func compare(args []string) error {
 		printed[r.key] = true
 		a, b := &Figure{Values: old[r.key]}, &Figure{Values: now[r.key]}
 		apart := ""
-		if a.high() < b.low() || b.high() < a.low() {
+		if len(a.Values) > 1 && len(b.Values) > 1 && (a.high() < b.low() || b.high() < a.low()) {
 			apart = ", no overlap"
 		}
 		fmt.Printf("%-70s %5s %14s %14s %8.3f  %s – %s, %s – %s%s\n", r.what, r.nodes, r.unit.text(a.median()), r.unit.text(b.median()),

@@ -222,6 +222,10 @@ func (r *report) add(add func(string, float64)) error {
 		return nil
 	}
 	add("rate", r.Rate)
+	if r.Rate > 0 {
+		// On a machine that others use too this varies less than the rate.
+		add("cpu_ms", cpus/r.Rate*1000)
+	}
 	add("late", r.Late+r.Unsent)
 	add("throttled", r.Throttled)
 	for _, l := range r.Latency {
