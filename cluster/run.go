@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"runtime/pprof"
 	"sync"
 	"time"
 
@@ -120,6 +122,9 @@ func (n *Node) run(ctx context.Context) error {
 	case <-n.hung:
 	case <-limit.C:
 		n.leftOpen = true
+		var stacks bytes.Buffer
+		_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1) // a buffer takes everything
+		n.log.Error("something of this node did not end when it was told to; what everything waits for", obs.Stacks(stacks.String()))
 		return fmt.Errorf("the node could not stop within %s", stopLimit)
 	}
 	n.leftOpen = true

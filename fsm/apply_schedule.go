@@ -52,12 +52,8 @@ func (a *apply) setSchedule(c *command.SetSchedule, r *command.Result) error {
 	}
 	next.ScheduleSpec = c.Spec
 	next.Rev, next.UpdatedAt = a.index, a.now
-	if old != nil && old.Next != 0 && old.Next > old.Cursor && old.Next <= c.Cursor && !old.Paused {
-		// It was due, and nobody had decided about it: there was no leader, or the
-		// change came between.
-		gone := job.Tick{Planned: old.Next, Count: 1, AtLeast: true, Action: job.TickChanged, Reason: "the schedule got other times before it fired"}
-		a.skipped(job.ScheduleSkipped, next, &gone)
-		a.history(next, gone)
+	if old != nil && old.Next > old.Cursor && old.Next <= c.Cursor {
+		a.overtaken(old, next)
 	}
 	if c.Cursor != 0 {
 		next.Cursor, next.Next = max(next.Cursor, c.Cursor), c.Next
@@ -70,6 +66,19 @@ func (a *apply) setSchedule(c *command.SetSchedule, r *command.Result) error {
 	a.emitSchedule(job.ScheduleSet, next).Detail = what
 	r.Existing = old != nil
 	return nil
+}
+
+// overtaken tells of ticks that were due under the old times of a schedule, and of which
+// nobody had decided: it was paused, there was no leader, or the change came between.
+// Only a rule could count them.
+func (a *apply) overtaken(old, next *job.Schedule) {
+	t := job.Tick{Planned: old.Next, Count: 1, AtLeast: true, Action: job.TickChanged, Reason: "the schedule got other times before it fired"}
+	if old.Paused || old.Next <= old.PausedThrough {
+		t.Action, t.Reason = job.TickPaused, "the schedule was paused, and then got other times"
+		next.Ticks.Paused++
+	}
+	a.skipped(job.ScheduleSkipped, next, &t)
+	a.history(next, t)
 }
 
 // pauseSchedule pauses or resumes a schedule.

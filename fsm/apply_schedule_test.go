@@ -238,6 +238,12 @@ func TestTicksAreTold(t *testing.T) {
 			b.do(&command.SetSchedule{Name: "s", Rev: s.Rev, Spec: s.ScheduleSpec, Cursor: s.Next + 5, Next: s.Next + 20})
 			return []string{"changed " + planned(s.Next) + ", at least 1 tick: the schedule got other times before it fired"}
 		}},
+		{"one that was due in a pause, when the schedule gets other times", job.OverlapAllow, func(b *bundle) []string {
+			b.do(&command.PauseSchedule{Name: "s", Paused: true})
+			s := b.row("s")
+			b.do(&command.SetSchedule{Name: "s", Rev: s.Rev, Spec: s.ScheduleSpec, Cursor: s.Next + 5, Next: s.Next + 20})
+			return []string{"paused " + planned(s.Next) + ", at least 1 tick: the schedule was paused, and then got other times"}
+		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -73,3 +73,6 @@ func Was(s string) slog.Attr { return slog.String("was", s) }
 
 // Draining is whether a node gives its agents away.
 func Draining(on bool) slog.Attr { return slog.Bool("draining", on) }
+
+// Stacks are those of all goroutines.
+func Stacks(s string) slog.Attr { return slog.String("stacks", s) }
