@@ -174,7 +174,7 @@ func declareBench(cmd *cobra.Command, mode bench.Mode, cfg *bench.Config, f *ben
 // bench measures, and shows the report; also one that is wrong, or incomplete.
 func (a *app) bench(ctx context.Context, cfg bench.Config, profile string) error {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(nodeGCPercent) // it may share the processors with the node
+		debug.SetGCPercent(mostGCPercent) // it may share the processors with the node
 	}
 	if profile != "" {
 		file, err := os.Create(profile)

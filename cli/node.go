@@ -6,18 +6,11 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/orrery-io/orrery/agent"
 	"github.com/orrery-io/orrery/server"
 )
-
-// nodeGCPercent lets a node's heap grow to five times what is live before it is
-// collected. What is live is bounded by the state machine's caches and small: an
-// idle node stays far below 40 MB, while at full speed the collector would take a
-// quarter of the processor. GOGC in the environment goes before it.
-const nodeGCPercent = 400
 
 // nodeWatchdog is after how long a node that a frozen disk has frozen, too, is killed
 // by the kernel. A node on somebody's laptop (`orrery dev`) may be stopped with Ctrl-Z
@@ -29,7 +22,9 @@ const nodeWatchdog = 30 * time.Second
 // by ctx, it returns what body does.
 func (a *app) withNode(ctx context.Context, cfg server.Config, body func(context.Context, *server.Server) error) error {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(nodeGCPercent)
+		tuning, stop := context.WithCancel(context.WithoutCancel(ctx))
+		defer stop()
+		go tuneGC(tuning)
 	}
 	cfg.OnHang = func(err error) {
 		// Nothing can be stopped in order any more: whatever waits for the disk waits
