@@ -15,7 +15,7 @@ import (
 const (
 	mostGCPercent  = 400
 	leastGCPercent = 100
-	heapAim        = 280 << 20 // bytes
+	heapAim        = 240 << 20 // bytes
 	tuneEvery      = 500 * time.Millisecond
 )
 

@@ -105,3 +105,41 @@ func TestRetention(t *testing.T) {
 		}
 	})
 }
+
+func TestSweepsSoonerWhenMuchIsToForget(t *testing.T) {
+	play(t, Config{}, func(b *bundle) {
+		end := func(n int) {
+			submits, cancels := make([]command.Command, n), make([]command.Command, n)
+			for i := range submits {
+				submits[i] = &command.Submit{Spec: normal(job.Spec{Retention: 30 * job.Second})}
+			}
+			for i, r := range b.record(submits...) {
+				cancels[i] = &command.Cancel{Job: r.Job}
+			}
+			b.record(cancels...)
+		}
+		left := func() int64 {
+			q, err := b.machine.Queue("default")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return q.Counts[job.Cancelled]
+		}
+		end(sweepSlice)
+		b.pass(35 * time.Second)
+		end(10)
+		b.pass(29 * time.Second)
+		if n := left(); n != 10 {
+			t.Errorf("after the first sweep %d are left, want the 10 whose time has not come", n)
+		}
+		b.pass(10 * time.Second)
+		if n := left(); n != 0 {
+			t.Errorf("%d are left", n)
+		}
+		end(10)
+		b.pass(40 * time.Second)
+		if n := left(); n != 10 {
+			t.Errorf("%d are left: a sweep that removed little is not followed by another one so soon", n)
+		}
+	})
+}

@@ -17,6 +17,9 @@ const (
 	deleteMax  = 500
 	// sweepPause leaves the database to others between two slices.
 	sweepPause = 50 * time.Millisecond
+	// A sweep that has removed a quarter of what it looked at, or more, is followed by
+	// the next one so many times sooner: jobs end faster than they are forgotten.
+	sweepSooner = 10
 	// trimEvery is how often the stored feed is cut to its size.
 	trimEvery = 5 * time.Second
 	// forgetAfter is how long the row of an agent that is gone is kept.
@@ -26,12 +29,18 @@ const (
 // sweepLoop removes what has been kept for long enough: slowly, because nobody
 // waits for it.
 func (t *term) sweepLoop(ctx context.Context) error {
+	wait := t.s.cfg.SweepEvery
 	for {
-		if !sleep(ctx, t.s.cfg.SweepEvery) {
+		if !sleep(ctx, wait) {
 			return nil
 		}
-		if err := t.sweep(ctx); err != nil && ctx.Err() == nil {
+		wait = t.s.cfg.SweepEvery
+		looked, removed, err := t.sweep(ctx)
+		if err != nil && ctx.Err() == nil {
 			t.log.ErrorContext(ctx, "ended jobs not swept", obs.Err(err))
+		}
+		if removed >= sweepSlice && removed >= looked/4 {
+			wait /= sweepSooner
 		}
 		if err := t.forgetAgents(ctx); err != nil && ctx.Err() == nil {
 			t.log.ErrorContext(ctx, "agents not forgotten", obs.Err(err))
@@ -39,28 +48,29 @@ func (t *term) sweepLoop(ctx context.Context) error {
 	}
 }
 
-// sweep goes once through all ended jobs.
-func (t *term) sweep(ctx context.Context) error {
+// sweep goes once through all ended jobs, and says how many it looked at and how many
+// it removed.
+func (t *term) sweep(ctx context.Context) (looked, removed int, err error) {
 	for after := job.ID(0); ; {
 		rows, next, err := t.s.machine.EndedJobs(ctx, after, sweepSlice)
 		if err != nil {
-			return err
+			return looked, removed, err
 		}
-		if err := t.remove(ctx, rows); err != nil {
-			return err
-		}
-		if next == 0 {
-			return nil
+		n, err := t.remove(ctx, rows)
+		looked, removed = looked+len(rows), removed+n
+		if err != nil || next == 0 {
+			return looked, removed, err
 		}
 		after = next
 		if !sleep(ctx, sweepPause) {
-			return nil
+			return looked, removed, nil
 		}
 	}
 }
 
-// remove proposes to delete those of rows that have been kept for long enough.
-func (t *term) remove(ctx context.Context, rows []fsm.Ended) error {
+// remove proposes to delete those of rows that have been kept for long enough, and
+// returns how many were.
+func (t *term) remove(ctx context.Context, rows []fsm.Ended) (removed int, err error) {
 	now := t.wall()
 	var ids []job.ID
 	for _, row := range rows {
@@ -76,12 +86,13 @@ func (t *term) remove(ctx context.Context, rows []fsm.Ended) error {
 		n := min(len(ids), deleteMax)
 		results, err := t.propose(ctx, []command.Item{{Command: &command.Delete{Jobs: ids[:n:n]}}})
 		if err != nil {
-			return err
+			return removed, err
 		}
 		t.s.metrics.deleted.Add(float64(results[0].Count))
+		removed += results[0].Count
 		ids = ids[n:]
 	}
-	return nil
+	return removed, nil
 }
 
 // forgetAgents removes the rows of agents that have been gone for long.
