@@ -24,17 +24,34 @@ func (t *term) do(ctx context.Context, f func(fx *effects)) {
 	var fx effects
 	t.mu.Lock()
 	f(&fx)
+	t.outbox = append(t.outbox, fx.envelopes...)
+	sends := !t.sending && len(t.outbox) > 0
+	t.sending = t.sending || sends
 	t.mu.Unlock()
-	t.carryOut(ctx, &fx)
-}
-
-func (t *term) carryOut(ctx context.Context, fx *effects) {
-	if len(fx.envelopes) > 0 {
-		t.s.cfg.Send(fx.envelopes)
+	if sends {
+		t.send()
 	}
 	t.records.push(fx.records)
 	for _, f := range fx.after {
 		f(ctx)
+	}
+}
+
+// send sends what is in the outbox until it is empty. One goroutine does so at a time,
+// also for others, so that envelopes leave in the order in which they were decided: an
+// agent that was told to drop an attempt before it was told that its result is recorded
+// would never know that.
+func (t *term) send() {
+	for {
+		t.mu.Lock()
+		envelopes := t.outbox
+		t.outbox = nil
+		t.sending = len(envelopes) > 0
+		t.mu.Unlock()
+		if len(envelopes) == 0 {
+			return
+		}
+		t.s.cfg.Send(envelopes)
 	}
 }
 

@@ -38,6 +38,10 @@ type term struct {
 	// avoided are the jobs that an agent has rejected.
 	avoided map[job.ID]*avoidance
 	timers  timers
+	// outbox has the envelopes to be sent, in the order in which they were decided;
+	// sending means that somebody is about it.
+	outbox  []wire.Envelope
+	sending bool
 	// armed is the moment for which the timer loop is set.
 	armed time.Duration
 	marks uint64
