@@ -138,6 +138,9 @@ func TestReconnect(t *testing.T) {
 			n := start(t, Config{}, func(*Agent) {})
 			n.answerWith(errors.New("no route"))
 			time.Sleep(10 * time.Minute)
+			for len(n.links) > 0 {
+				<-n.links // the agent may have been faster than the refusal
+			}
 			n.answerWith(nil)
 			l := n.welcomed()
 			tries := n.attempts()
