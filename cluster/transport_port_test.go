@@ -122,24 +122,26 @@ func (c *ported) start(t *testing.T, i int) {
 	c.nodes[i] = start(t, c.cfg[i])
 }
 
-// elect makes node i the leader, as one that resigns would.
+// elect makes node i the leader, as one that resigns would. A node that lacks the newest
+// entry loses the election, and is asked again.
 func (c *ported) elect(t *testing.T, i int) {
 	t.Helper()
 	from := c.cfg[(i+1)%3].Transport
 	req := &raft.TimeoutNowRequest{RPCHeader: header(c.id((i + 1) % 3))}
-	for until := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	limit := time.After(2 * time.Minute)
+	for {
+		pause := 10 * time.Millisecond
 		err := from.TimeoutNow(raft.ServerID(c.id(i)), "", req, &raft.TimeoutNowResponse{})
 		if err == nil {
-			break
+			pause = 3 * time.Second // what an election takes at most, unless it is lost
 		}
-		if time.Now().After(until) {
-			t.Fatal(err)
+		select {
+		case <-c.nodes[i].leads:
+			return
+		case <-time.After(pause):
+		case <-limit:
+			t.Fatalf("%s doesn't lead (%v)", c.id(i), err)
 		}
-	}
-	select {
-	case <-c.nodes[i].leads:
-	case <-time.After(time.Minute):
-		t.Fatalf("%s doesn't lead", c.id(i))
 	}
 }
 
