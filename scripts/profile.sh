@@ -33,9 +33,16 @@ for _ in $(seq 100); do
 	sleep 0.1
 done
 
-"$dir/orrery" bench "$@" --addr "http://$http" --warmup 2s --duration $((seconds + 4))s >"$dir/bench.txt" 2>"$dir/bench.err" &
+# How long the load goes on, and after how long what is meant by the mode has begun.
+delay=3
+case $1 in
+process) length=(--jobs $((seconds * 100000))) delay=$((seconds + 4)) ;; # the queue is filled first
+idle-agents) length=(--duration $((seconds + 10))s) delay=6 ;;
+*) length=(--warmup 2s --duration $((seconds + 4))s) ;;
+esac
+"$dir/orrery" bench "$@" --addr "http://$http" "${length[@]}" >"$dir/bench.txt" 2>"$dir/bench.err" &
 bench=$!
-sleep 3
+sleep "$delay"
 curl -fs "http://$pprof/debug/pprof/profile?seconds=$seconds" -o "$dir/cpu"
 for kind in allocs mutex block heap; do curl -fs "http://$pprof/debug/pprof/$kind" -o "$dir/$kind"; done
 wait "$bench" || { cat "$dir/bench.err" >&2 && exit 1; }
