@@ -8,6 +8,7 @@ import (
 	"github.com/orrery-io/orrery/command"
 	"github.com/orrery-io/orrery/cron"
 	"github.com/orrery-io/orrery/job"
+	"github.com/orrery-io/orrery/scheduler"
 )
 
 // Backfill is the body of POST …/backfill.
@@ -123,7 +124,7 @@ func plannedBetween(rule *cron.Rule, from, to job.Time, most int) ([]job.Time, e
 	var times []job.Time
 	n := 0
 	var over job.Time // the first one too many
-	for t := next(rule, from-1); t != 0 && t < to && n <= maxTicksCounted; t = next(rule, t) {
+	for t := scheduler.NextTick(rule, from-1); t != 0 && t < to && n <= maxTicksCounted; t = scheduler.NextTick(rule, t) {
 		switch {
 		case n < most:
 			times = append(times, t)

@@ -14,8 +14,8 @@ import (
 	"github.com/orrery-io/orrery/scheduler"
 )
 
-// ruleOf makes the rule of a schedule, of which name, anchor and definition count. The error says what is wrong at which place of
-// which expression.
+// ruleOf makes the rule of a schedule, of which name, anchor and definition count. The
+// error says what is wrong at which place of which expression.
 func ruleOf(row *job.Schedule) (*cron.Rule, error) {
 	rule, err := scheduler.Rule(row)
 	if wrong, ok := errors.AsType[*cron.Error](err); ok {
@@ -56,15 +56,6 @@ func faultFields(wrong *cron.Error, s *job.ScheduleSpec) []job.FieldError {
 // position1 counts characters from 1 up to an offset in bytes.
 func position1(text string, offset int) int {
 	return utf8.RuneCountInString(text[:max(0, min(offset, len(text)))]) + 1
-}
-
-// next returns the first planned time behind a moment, zero when there is none.
-func next(rule *cron.Rule, after job.Time) job.Time {
-	t, ok := rule.Next(after.Time())
-	if !ok {
-		return 0
-	}
-	return job.At(t)
 }
 
 // PlannedTime is one planned time of a schedule.

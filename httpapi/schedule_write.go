@@ -11,6 +11,7 @@ import (
 
 	"github.com/orrery-io/orrery/command"
 	"github.com/orrery-io/orrery/job"
+	"github.com/orrery-io/orrery/scheduler"
 )
 
 func schedulePath(name string) string { return "/v1/schedules/" + url.PathEscape(name) }
@@ -40,7 +41,7 @@ func setCommand(name string, old *job.Schedule, spec *job.ScheduleSpec, now job.
 		if old != nil {
 			c.Cursor = max(now, old.Cursor)
 		}
-		c.Next = next(rule, c.Cursor)
+		c.Next = scheduler.NextTick(rule, c.Cursor)
 	}
 	return c, nil
 }

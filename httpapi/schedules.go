@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/orrery-io/orrery/job"
+	"github.com/orrery-io/orrery/scheduler"
 )
 
 // Schedule is a schedule: its definition, where it stands, and what that means.
@@ -111,7 +112,7 @@ func (a *API) show(row *job.Schedule, now job.Time, warn bool) *Schedule {
 	case row.PausedUntil == 0:
 		s.NextAt = 0
 	default:
-		s.NextAt = next(rule, max(row.PausedUntil, row.Cursor))
+		s.NextAt = scheduler.NextTick(rule, max(row.PausedUntil, row.Cursor))
 	}
 	if warn {
 		s.Warnings = a.warnings(rule, &row.ScheduleSpec, now)

@@ -176,9 +176,10 @@ func (d *deciding) tick(c *command.Tick) {
 func (d *deciding) add(c command.Command) { d.commands = append(d.commands, c) }
 
 // next returns the first planned time behind a moment, 0 when there is none.
-func (d *deciding) next(after job.Time) job.Time { return nextTick(d.rule, after) }
+func (d *deciding) next(after job.Time) job.Time { return NextTick(d.rule, after) }
 
-func nextTick(r *cron.Rule, after job.Time) job.Time {
+// NextTick returns the first planned time of a rule behind a moment, 0 when there is none.
+func NextTick(r *cron.Rule, after job.Time) job.Time {
 	next, ok := r.Next(after.Time())
 	if !ok {
 		return 0
@@ -193,7 +194,7 @@ func newest(r *cron.Rule, after, through job.Time, n int) []job.Time {
 	for back := job.Time(job.Second); ; back *= 2 {
 		from := max(after, through-back)
 		var list []job.Time
-		for t := nextTick(r, from); t != 0 && t <= through; t = nextTick(r, t) {
+		for t := NextTick(r, from); t != 0 && t <= through; t = NextTick(r, t) {
 			list = append(list, t)
 		}
 		if len(list) >= n {

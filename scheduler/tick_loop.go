@@ -160,9 +160,9 @@ func (t *term) replan(x *plan) {
 		x.due = noMoment // decideTick has said so
 		return
 	}
-	next := nextTick(rule, max(row.Cursor, row.PausedThrough))
+	next := NextTick(rule, max(row.Cursor, row.PausedThrough))
 	switch {
-	case row.PausedThrough > row.Cursor && nextTick(rule, row.Cursor) != next:
+	case row.PausedThrough > row.Cursor && NextTick(rule, row.Cursor) != next:
 		x.due = 0 // what fell into the pause is to be recorded
 	case next == 0:
 		x.due = noMoment

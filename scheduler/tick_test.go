@@ -30,7 +30,7 @@ func (b *bundle) schedule(name, expression string, change func(*job.ScheduleSpec
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.record(&command.SetSchedule{Name: name, Spec: s, Rev: row.Rev, Anchor: now, Cursor: now, Next: nextTick(rule, now)})
+	b.record(&command.SetSchedule{Name: name, Spec: s, Rev: row.Rev, Anchor: now, Cursor: now, Next: NextTick(rule, now)})
 	return b.row(name)
 }
 
