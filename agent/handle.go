@@ -147,9 +147,9 @@ func encodeResult(r *wire.Result, out any) error {
 	// The encoder checks what a Marshaler returns; what comes as raw JSON nobody
 	// has looked at. Neither bounds the depth, and a frame that is nested too
 	// deep would be refused again and again.
-	if !json.Valid(r.Result) {
+	if !r.Result.Valid() {
 		r.Result = nil
-		return Permanent(&Error{Kind: "bad_result", Message: "the result is not valid JSON"})
+		return Permanent(&Error{Kind: "bad_result", Message: "the result is not valid JSON in UTF-8"})
 	}
 	if d := r.Result.Depth(); d > job.MaxDepth {
 		r.Result = nil

@@ -1,11 +1,9 @@
 package agentconn
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/coder/websocket"
 	"github.com/orrery-io/orrery/job"
@@ -49,7 +47,7 @@ func (s *session) checkOne(m *wire.Message) *ending {
 	switch {
 	case m.Result != nil:
 		id, fence = m.Result.Job, m.Result.Fence
-		if broken := boundResult(m.Result, s.format); broken != "" {
+		if broken := boundResult(m.Result); broken != "" {
 			s.hub.metrics.resultChanged.WithLabelValues(broken).Inc()
 		}
 	case m.Ack != nil:
@@ -99,7 +97,7 @@ func (s *session) drain() {
 
 // boundResult turns a result that cannot be recorded into a failure and returns
 // the rule that it broke, "" for a good one.
-func boundResult(r *wire.Result, format wire.Format) string {
+func boundResult(r *wire.Result) string {
 	switch r.Outcome {
 	case job.OutcomeCompleted.String():
 		r.Error = nil
@@ -115,10 +113,10 @@ func boundResult(r *wire.Result, format wire.Format) string {
 	case len(r.Result) > 0 && len(r.ResultBytes) > 0:
 		fail(r, resultInvalid, "the agent gave both result and result_bytes")
 		return resultInvalid
-	case len(r.Result) > 0 && (!utf8.Valid(r.Result) || format != wire.JSON && !json.Valid(r.Result)):
+	case len(r.Result) > 0 && !r.Result.Valid():
 		fail(r, resultInvalid, "the result is not JSON in UTF-8")
 		return resultInvalid
-	case nesting(r.Result) > job.MaxDepth:
+	case r.Result.Depth() > job.MaxDepth:
 		fail(r, resultInvalid, "the result is nested more than %d levels deep", job.MaxDepth)
 		return resultInvalid
 	}
@@ -191,25 +189,4 @@ func bound(s string, n int) string {
 		s += fmt.Sprintf("… [%d bytes cut]", over)
 	}
 	return s
-}
-
-// nesting returns the depth of valid JSON.
-func nesting(j job.JSON) int {
-	most, now := 0, 0
-	for i := 0; i < len(j); i++ {
-		switch j[i] {
-		case '"':
-			for i++; i < len(j) && j[i] != '"'; i++ {
-				if j[i] == '\\' {
-					i++
-				}
-			}
-		case '{', '[':
-			now++
-			most = max(most, now)
-		case '}', ']':
-			now--
-		}
-	}
-	return most
 }

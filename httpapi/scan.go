@@ -6,6 +6,8 @@ import (
 	"errors"
 	"iter"
 	"unicode/utf8"
+
+	"github.com/orrery-io/orrery/job"
 )
 
 // These functions walk JSON that checkJSON has found valid, without decoding it
@@ -14,6 +16,9 @@ import (
 // checkJSON says what is wrong with a text, which the answer calls what; nil means
 // that it is one JSON value in valid UTF-8.
 func checkJSON(what string, b []byte) *fault {
+	if job.JSON(b).Valid() {
+		return nil
+	}
 	if len(trim(b)) == 0 {
 		return invalid("invalid_json", "%s is empty; it must be JSON", what)
 	}
@@ -27,9 +32,6 @@ func checkJSON(what string, b []byte) *fault {
 			at += n
 		}
 		return invalid("invalid_utf8", "%s is not valid UTF-8 at byte %d", what, at)
-	}
-	if json.Valid(b) {
-		return nil
 	}
 	var ignored json.RawMessage
 	err := json.Unmarshal(b, &ignored)

@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Time is a moment in milliseconds since the Unix epoch, UTC. Zero means "not
@@ -184,6 +187,13 @@ func (j *JSON) UnmarshalJSON(b []byte) error {
 	}
 	*j = slices.Clone(b)
 	return nil
+}
+
+// Valid reports whether j is one JSON value in valid UTF-8, nested at most 10 000 levels
+// deep. White space may surround it, keys may come twice.
+func (j JSON) Valid() bool {
+	// Half of a surrogate pair as an escape is a matter of whoever reads the string.
+	return utf8.Valid(j) && jsontext.Value(j).IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 }
 
 // Label is one key=value pair.

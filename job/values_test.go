@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 func TestDuration(t *testing.T) {
@@ -173,4 +174,30 @@ func TestWordsAreTheSameBothWays(t *testing.T) {
 			t.Errorf("%q is no event type", bad)
 		}
 	}
+}
+
+// TestJSONValid is about what is JSON to us; encoding/json agrees, as FuzzJSONValid shows.
+func TestJSONValid(t *testing.T) {
+	t.Parallel()
+	deep := strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000)
+	for text, want := range map[string]bool{
+		`{}`: true, ` {"a": [1, -2.5e+3, "x\u00e9", true, false, null]} `: true, `"\ud800"`: true, `{"a":1,"a":2}`: true, deep: true,
+		``: false, ` `: false, `{`: false, `{"a"}`: false, `[1,]`: false, `01`: false, `+1`: false, `1.`: false, `nul`: false, `{} {}`: false,
+		"\"\x00\"": false, "\"\xff\"": false, `'a'`: false, `"\x"`: false, `NaN`: false, "[" + deep + "]": false,
+	} {
+		if got := JSON(text).Valid(); got != want {
+			t.Errorf("%.40q: %v", text, got)
+		}
+	}
+}
+
+func FuzzJSONValid(f *testing.F) {
+	for _, s := range []string{`{"a":[1,-2.5e+3,"x\u00e9\ud800"],"a":null} `, `[[[]]]`, `"\xff"`, "\"\xff\"", `tru`, `-`, `0e`, "\ufeff{}"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if got, want := JSON(b).Valid(), json.Valid(b) && utf8.Valid(b); got != want {
+			t.Fatalf("%q: %v", b, got)
+		}
+	})
 }
