@@ -151,39 +151,42 @@ func (f *flush) encode(v msgp.Marshaler) ([]byte, error) {
 	return f.doc, nil
 }
 
-func (s *store) writeLogs(f *flush) error {
-	for _, c := range f.heads {
-		k := []driver.Value{int64(c.key.job), int64(c.key.fence)} //nolint:gosec // a log index
+// writeDocs writes the changes of a table whose rows are a key, of one column or more,
+// and a document.
+func writeDocs[K comparable, V any, P interface {
+	*V
+	msgp.Marshaler
+}](f *flush, changes []change[K, V], put, drop *statement, key func(K) []driver.Value) error {
+	for _, c := range changes {
+		columns := key(c.key)
 		if c.row == nil {
-			if err := s.stmts.dropHead.exec(k...); err != nil {
+			if err := drop.exec(columns...); err != nil {
 				return err
 			}
 			continue
 		}
-		doc, err := f.encode(c.row)
+		doc, err := f.encode(P(c.row))
 		if err != nil {
 			return err
 		}
-		if err := s.stmts.putHead.exec(append(k, doc)...); err != nil {
-			return err
-		}
-	}
-	for _, c := range f.chunks {
-		if c.row == nil {
-			if err := s.stmts.dropChunk.exec(c.key); err != nil {
-				return err
-			}
-			continue
-		}
-		doc, err := f.encode(c.row)
-		if err != nil {
-			return err
-		}
-		if err := s.stmts.putChunk.exec(c.key, doc); err != nil {
+		if err := put.exec(append(columns, doc)...); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// one is the key of a table that has it in one column, with room for the document.
+func one[K string | int64](k K) []driver.Value { return []driver.Value{k, nil}[:1] }
+
+func (s *store) writeLogs(f *flush) error {
+	err := writeDocs(f, f.heads, s.stmts.putHead, s.stmts.dropHead, func(k attemptKey) []driver.Value {
+		return []driver.Value{int64(k.job), int64(k.fence), nil}[:2] //nolint:gosec // a log index
+	})
+	if err != nil {
+		return err
+	}
+	return writeDocs(f, f.chunks, s.stmts.putChunk, s.stmts.dropChunk, one)
 }
 
 func (s *store) writeSmall(f *flush) error {
@@ -196,22 +199,7 @@ func (s *store) writeSmall(f *flush) error {
 			return err
 		}
 	}
-	for _, c := range f.agents {
-		if c.row == nil {
-			if err := s.stmts.dropAgent.exec(c.key); err != nil {
-				return err
-			}
-			continue
-		}
-		doc, err := f.encode(c.row)
-		if err != nil {
-			return err
-		}
-		if err := s.stmts.putAgent.exec(c.key, doc); err != nil {
-			return err
-		}
-	}
-	return nil
+	return writeDocs(f, f.agents, s.stmts.putAgent, s.stmts.dropAgent, one)
 }
 
 // writeSchedules writes schedules and their history. Before schema 2 there are none,
@@ -223,37 +211,12 @@ func (s *store) writeSchedules(f *flush) error {
 	if err := s.stmts.prepareSchedules(context.Background(), s.raw); err != nil {
 		return err
 	}
-	for _, c := range f.schedules {
-		if c.row == nil {
-			if err := s.stmts.dropSchedule.exec(c.key); err != nil {
-				return err
-			}
-			continue
-		}
-		doc, err := f.encode(c.row)
-		if err != nil {
-			return err
-		}
-		if err := s.stmts.putSchedule.exec(c.key, doc); err != nil {
-			return err
-		}
+	if err := writeDocs(f, f.schedules, s.stmts.putSchedule, s.stmts.dropSchedule, one); err != nil {
+		return err
 	}
-	for _, c := range f.ticks {
-		if c.row == nil {
-			if err := s.stmts.dropTick.exec(c.key.schedule, c.key.seq); err != nil {
-				return err
-			}
-			continue
-		}
-		doc, err := f.encode(c.row)
-		if err != nil {
-			return err
-		}
-		if err := s.stmts.putTick.exec(c.key.schedule, c.key.seq, doc); err != nil {
-			return err
-		}
-	}
-	return nil
+	return writeDocs(f, f.ticks, s.stmts.putTick, s.stmts.dropTick, func(k tickKey) []driver.Value {
+		return []driver.Value{k.schedule, k.seq, nil}[:2]
+	})
 }
 
 func (s *store) writeFeed(f *flush, size int64) (int64, error) {
