@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -127,7 +128,9 @@ func New(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	// What the heap has in use includes the headroom of the collector; this does not.
+	live := collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile("^/gc/heap/live:bytes$")}
+	reg.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(live)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	alone := cfg.Cluster == ""
 	if s.machine, err = cluster.OpenMachine(ctx, fsm.Config{Dir: s.data.sub("db"), OnDamage: s.damaged, Log: cfg.Log, Registerer: reg},
 		s.data.sub("raft"), s.data.id.Node, alone); err != nil {

@@ -17,9 +17,11 @@ type Sample struct {
 	At float64 `json:"at_s"`
 	// CPU is what the process has used since its start, in seconds of one processor.
 	CPU float64 `json:"cpu_s"`
-	// RSS is the resident memory, Heap what the Go heap has in use, both in bytes.
+	// RSS is the resident memory, Heap what the Go heap has in use, Live what the
+	// collector last found to be needed of it; in bytes.
 	RSS        int64 `json:"rss_bytes"`
 	Heap       int64 `json:"heap_bytes"`
+	Live       int64 `json:"live_bytes"`
 	Goroutines int64 `json:"goroutines"`
 	FDs        int64 `json:"fds"`
 	// Database includes its write-ahead log, WAL. Log is the file of the raft log.
@@ -180,6 +182,7 @@ func sampleOf(sum func(name string, labels ...string) float64) Sample {
 		CPU:        sum("process_cpu_seconds_total"),
 		RSS:        whole("process_resident_memory_bytes"),
 		Heap:       whole("go_memstats_heap_inuse_bytes"),
+		Live:       whole("go_gc_heap_live_bytes"),
 		Goroutines: whole("go_goroutines"),
 		FDs:        whole("process_open_fds"),
 		Database:   whole("orrery_fsm_database_bytes"),

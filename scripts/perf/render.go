@@ -223,7 +223,7 @@ var soakCurves = []struct {
 	of         func(Sample) float64
 }{
 	{"memory", "resident memory", bytesOf, 10 * mega, func(s Sample) float64 { return float64(s.RSS) }},
-	{"memory", "Go heap in use", bytesOf, 10 * mega, func(s Sample) float64 { return float64(s.Heap) }},
+	{"memory", "live Go heap", bytesOf, 10 * mega, func(s Sample) float64 { return float64(s.Live) }},
 	{"objects", "goroutines", count, 20, func(s Sample) float64 { return float64(s.Goroutines) }},
 	{"objects", "descriptors", count, 10, func(s Sample) float64 { return float64(s.FDs) }},
 	{"disk", "database", bytesOf, 10 * mega, func(s Sample) float64 { return float64(s.Database) }},

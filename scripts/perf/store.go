@@ -35,7 +35,7 @@ type Figure struct {
 type Sample struct {
 	At         float64 `json:"at_s"`
 	RSS        int64   `json:"rss_bytes"`
-	Heap       int64   `json:"heap_bytes"`
+	Live       int64   `json:"live_bytes"`
 	Goroutines int64   `json:"goroutines"`
 	FDs        int64   `json:"fds"`
 	Database   int64   `json:"database_bytes"`
