@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -293,9 +294,18 @@ func TestANodeIsRemovedAndReplaced(t *testing.T) {
 	gone := list[2]
 	id := gone.id()
 	gone.kill()
-	if _, err := list[0].client.RemoveMember(bounded(t), id, false); err != nil {
+	f.eventually("removed", func() (bool, string) {
+		_, err := list[0].client.RemoveMember(bounded(t), id, false)
+		e, ok := errors.AsType[*client.Error](err)
+		switch {
+		case err == nil || ok && e.Code == "member_not_found": // after an unknown outcome
+			return true, ""
+		case ok && e.Code == job.ErrOutcomeUnknown.Code: // the leader was killed just now
+			return false, err.Error()
+		}
 		t.Fatal(err)
-	}
+		return false, ""
+	})
 	f.agree(2, list[:2]...)
 	fresh := f.add(1)[0]
 	fresh.spawn(joins(list[:2]...))

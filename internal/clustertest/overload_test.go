@@ -18,11 +18,15 @@ import (
 // slow is a machine on a disk that takes its time.
 type slow struct {
 	cluster.Machine
-	each time.Duration // for one entry
+	until <-chan struct{} // closed when it need not be slow any longer
 }
 
+// Apply takes 200 ms for each entry: much longer than any machine takes to make one.
 func (s slow) Apply(entries []fsm.Entry) ([][]command.Result, error) {
-	time.Sleep(time.Duration(len(entries)) * s.each)
+	select {
+	case <-time.After(time.Duration(len(entries)) * 200 * time.Millisecond):
+	case <-s.until:
+	}
 	return s.Machine.Apply(entries)
 }
 
@@ -35,11 +39,13 @@ func TestOverload(t *testing.T) {
 	}
 	const keeps = 8 << 20
 	registries := make([]*prometheus.Registry, 3)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	c := Start(t, Config{Real: true, Change: func(i int, cfg *cluster.Config) {
 		registries[i] = prometheus.NewRegistry()
 		cfg.Registerer, cfg.SnapshotThreshold = registries[i], keeps
 		if i == 2 {
-			cfg.Machine = slow{cfg.Machine, 50 * time.Millisecond}
+			cfg.Machine = slow{cfg.Machine, ctx.Done()}
 		}
 	}})
 	tired := c.Nodes[2]
@@ -54,8 +60,6 @@ func TestOverload(t *testing.T) {
 	var mu sync.Mutex
 	var accepted []job.ID
 	refused, furthest := 0, uint64(0)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
 	var all sync.WaitGroup
 	for i := range 16 {
 		all.Go(func() {
