@@ -54,6 +54,8 @@ type Node struct {
 	stop   context.CancelFunc // of Run; nil while it doesn't run
 	closed bool
 	over   chan struct{} // closed when Run has returned, or Close without it
+
+	settled chan struct{} // see Settled
 }
 
 // New opens the log and compares it with the database; it starts nothing. Its errors
@@ -71,7 +73,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With(obs.Node(cfg.ID)), clock: &clock{}, transport: cfg.Transport, changing: make(chan struct{}, 1),
 		leaders: newLeadership(), forward: newForwarder(cfg), reads: newReads(), notices: newNotices(), admission: newAdmission(),
-		hung: make(chan struct{}), restores: make(chan *restoration), over: make(chan struct{}),
+		hung: make(chan struct{}), restores: make(chan *restoration), over: make(chan struct{}), settled: make(chan struct{}),
 	}
 	n.dead, n.fail = context.WithCancelCause(context.Background())
 	n.proposer = newProposer(cfg, n.clock)
@@ -112,6 +114,10 @@ func New(cfg Config) (*Node, error) {
 	}
 	return n, nil
 }
+
+// Settled is closed when Run has decided about the database. Before that it may yet be
+// set aside, so nobody should be shown what is in it.
+func (n *Node) Settled() <-chan struct{} { return n.settled }
 
 // alone is the transport of a node without others. It reaches only itself.
 func alone(id string) raft.Transport {

@@ -239,6 +239,7 @@ func (n *Node) carryOut(ctx context.Context, p plan) error {
 			return err
 		}
 	}
+	close(n.settled)
 	floor, err := n.store.floor()
 	if err != nil {
 		return err

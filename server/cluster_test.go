@@ -1,9 +1,11 @@
 package server
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -325,6 +327,62 @@ func TestANodeIsRemovedAndReplaced(t *testing.T) {
 		t.Errorf("a removed node says:\n%s", text)
 	}
 	f.agree(3, now...)
+}
+
+// TestAReplacedDatabaseIsNotShown has a node start with a database that is older than its
+// log says: it gets another one, and nobody sees what was in the old.
+func TestAReplacedDatabaseIsNotShown(t *testing.T) {
+	f := newFleet(t)
+	list := f.found(3)
+	sail(t, list...)
+	stale, db := list[2], filepath.Join(list[2].data, "db")
+	stale.stop()
+	old := filepath.Join(t.TempDir(), "db")
+	if err := os.CopyFS(old, os.DirFS(db)); err != nil {
+		t.Fatal(err)
+	}
+	stale.spawn()
+	mustBeReady(t, stale)
+	sail(t, list...)
+	stale.stop()
+	if err := errors.Join(os.RemoveAll(db), os.CopyFS(db, os.DirFS(old))); err != nil {
+		t.Fatal(err)
+	}
+	stale.spawn()
+	least := uint64(0)
+	f.eventually("it has a database again", func() (bool, string) {
+		// Much more often than eventually looks.
+		for end := time.Now().Add(time.Second); time.Now().Before(end); {
+			c, err := look(t, stale)
+			if err != nil {
+				continue
+			}
+			if c.Applied < least {
+				t.Errorf("it had applied %d and then %d", least, c.Applied)
+			}
+			least = c.Applied
+		}
+		return strings.Contains(stale.stderr.String(), "has again what it had"), ""
+	})
+	mustBeReady(t, stale)
+	f.agree(3, list...)
+	sail(t, list...)
+}
+
+// look is what a node says of the cluster at this moment.
+func look(t *testing.T, v *vessel) (*client.Cluster, error) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(bounded(t), http.MethodGet, "http://"+v.http+"/v1/cluster", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	c := new(client.Cluster)
+	return c, json.NewDecoder(resp.Body).Decode(c)
 }
 
 func TestANodeAloneOpensUp(t *testing.T) {

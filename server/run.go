@@ -96,8 +96,14 @@ func (s *Server) Run(ctx context.Context) error {
 	return cause
 }
 
-// serve answers HTTP until ctx ends.
+// serve answers HTTP until ctx ends. Who comes before it is known that the database
+// stays has to wait.
 func (s *Server) serve(ctx context.Context) error {
+	select {
+	case <-s.node.Settled():
+	case <-ctx.Done():
+		return nil
+	}
 	srv := &http.Server{
 		Handler:           s.api,
 		ReadHeaderTimeout: 10 * time.Second,
