@@ -8,7 +8,7 @@
 #                                   bench
 #   scripts/check.sh --skip-tests   without the plain tests (they ran already)
 #
-# ORRERY_FUZZ_TIME (3s) is how long each fuzz test runs.
+# ORRERY_FUZZ_TIME (5s) is how long each fuzz test runs.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -137,7 +137,7 @@ race() { CGO_ENABLED=1 go test -race -short -timeout 15m ./...; }
 fuzz_one() {
 	local try
 	for try in 1 2 3; do
-		timeout -k 10 300 go test -run '^$' -fuzz "^$2\$" -fuzztime "${ORRERY_FUZZ_TIME:-3s}" -parallel 2 "$1" \
+		timeout -k 10 300 go test -run '^$' -fuzz "^$2\$" -fuzztime "${ORRERY_FUZZ_TIME:-5s}" -parallel 2 "$1" \
 			</dev/null 2>&1 | tee "$tmp/fuzz" && return
 		# The end of the fuzz time can itself be reported as a failure, without
 		# an input that failed (a known weakness of go test): try again.

@@ -197,9 +197,6 @@ func soakSection(s *Store, plots string) (string, error) {
 	}
 	b.WriteString("| | second fifth | last fifth | |\n|---|---|---|---|\n")
 	for _, x := range soakCurves {
-		if !x.measured(s.Soak) {
-			continue
-		}
 		early, late := middle(0.2, 0.4, x.of), middle(0.8, 1, x.of)
 		verdict := "doesn't grow"
 		if late > early*1.1+x.slack {
@@ -217,21 +214,14 @@ func soakSection(s *Store, plots string) (string, error) {
 	return b.String(), nil
 }
 
-type soakCurve struct {
+// soakCurves are what may not grow in the long run. Slack is growth that means
+// nothing.
+var soakCurves = []struct {
 	plot, name string
 	unit       unit
 	slack      float64
 	of         func(Sample) float64
-}
-
-// measured is false for what the bench didn't look at yet when the samples were taken.
-func (c soakCurve) measured(samples []Sample) bool {
-	return slices.ContainsFunc(samples, func(s Sample) bool { return c.of(s) != 0 })
-}
-
-// soakCurves are what may not grow in the long run. Slack is growth that means
-// nothing.
-var soakCurves = []soakCurve{
+}{
 	{"memory", "resident memory", bytesOf, 10 * mega, func(s Sample) float64 { return float64(s.RSS) }},
 	{"memory", "live Go heap", bytesOf, 10 * mega, func(s Sample) float64 { return float64(s.Live) }},
 	{"objects", "goroutines", count, 20, func(s Sample) float64 { return float64(s.Goroutines) }},
